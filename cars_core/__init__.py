@@ -1,0 +1,1 @@
+"""The factory as a pure library: no scheduler, no environment variables, no printing."""

@@ -1,0 +1,101 @@
+"""From an ingested cohort to a written plan: the build's identity, its gaps, its edits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+
+from cars_core.anatomy.segment import load_segmenter
+from cars_core.cohort.ingest import train_rows
+from cars_core.coverage.gaps import find_gaps
+from cars_core.coverage.plan import plan_edits
+from cars_core.digest import digest
+from cars_core.generate.denoiser import load_denoiser
+from cars_core.generate.shard import render_key
+from cars_core.lake.lake import Lake
+from cars_core.vocabulary import Vocabulary
+from schemas.errors import BadInput
+from schemas.recipe import Recipe
+
+#: Change it when the same recipe and cohort give another plan or other verdicts.
+CODE = "build-1"
+
+
+def build_digest(recipe: Recipe, cohort: str, vocabulary: Vocabulary, *, editor: str, segmenter: str) -> str:
+    """Names a build by all that decides its samples (not where the lake is, nor how it is scheduled)."""
+    return digest(
+        [
+            CODE,
+            recipe.name,
+            recipe.seed,
+            cohort,
+            recipe.gaps.model_dump(),
+            recipe.plan.model_dump(),
+            recipe.gates.model_dump(),
+            render_key(recipe.editor, editor=editor, segmenter=segmenter),
+            [[f.name, f.outline] for f in vocabulary.findings],
+        ],
+        length=16,
+    )
+
+
+def write_plan(lake: Lake, recipe: Recipe, *, cohort: str, vocabulary: Vocabulary) -> dict[str, Any]:
+    """Find the gaps of the training films and plan edits for them, or find the plan already there.
+
+    Returns build, planned, gaps (count), fillable.
+
+    Raises:
+        BadInput: the editor was trained on films of this cohort's validation or test patients, or there
+            is nothing to plan.
+    """
+    denoiser, segmenter = load_denoiser(recipe.editor.weights), load_segmenter(recipe.editor.segmenter)
+    build = build_digest(recipe, cohort, vocabulary, editor=denoiser.digest, segmenter=segmenter.digest)
+    gaps = lake.read("gaps", where={"build": build})
+    if not gaps.num_rows:
+        refuse_leak(lake, cohort, denoiser.card)
+        train = train_rows(lake, cohort)
+        found = find_gaps(train, recipe.gaps, vocabulary=vocabulary)
+        if not found.num_rows:
+            raise BadInput(
+                "recipe: gaps.min_count",
+                recipe.gaps.min_count,
+                "a count some combination stays under; nothing is missing",
+            )
+        plan, gaps = plan_edits(
+            train,
+            found,
+            recipe.plan,
+            offered=denoiser.offers,
+            vocabulary=vocabulary,
+            seed=recipe.seed,
+            build=build,
+            render_key=render_key(recipe.editor, editor=denoiser.digest, segmenter=segmenter.digest),
+            editor=denoiser.digest,
+            segmenter=segmenter.digest,
+            uncertain=recipe.gaps.uncertain,
+        )
+        lake.append("plan", plan, key=digest(["plan", build]))
+        lake.append("gaps", gaps, key=digest(["gaps", build]))  # after the plan: gaps there means both are
+    planned = lake.read("plan", columns=["edit_id"], where={"build": build}).num_rows
+    if planned == 0:
+        raise BadInput("plan", "no edit", f"gaps the editor can fill; first reason: {gaps['reason'][0].as_py()}")
+    return {
+        "build": build,
+        "planned": planned,
+        "gaps": gaps.num_rows,
+        "fillable": pc.sum(gaps["fillable"]).as_py() or 0,
+    }
+
+
+def refuse_leak(lake: Lake, cohort: str, card: dict[str, Any]) -> None:
+    """Law 1: an editor may not have seen an evaluation patient. Its card names the films it was trained on."""
+    seen = set(card.get("trained_on", ()))
+    for split in ("validate", "test"):
+        held = {i[:12] for i in train_rows(lake, cohort, split)["image_id"].to_pylist()}
+        if seen & held:
+            raise BadInput(
+                "editor weights",
+                f"trained on {len(seen & held)} films of the {split} split",
+                "an editor that has seen training patients only (train one on this recipe, or use the recipe's seed)",
+            )

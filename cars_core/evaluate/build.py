@@ -1,0 +1,83 @@
+"""The evaluation of a published subset: films and labels out of the lake, rows back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cars_core.cohort.ingest import train_rows
+from cars_core.digest import digest
+from cars_core.evaluate.compare import evaluate, plain_sentence
+from cars_core.evaluate.data import FilmSet
+from cars_core.lake.lake import Lake
+from cars_core.lake.subsets import subset_rows
+from cars_core.vocabulary import Vocabulary
+from schemas.recipe import Recipe
+from schemas.tables import EVALUATIONS
+
+CODE = "evaluation-1"
+
+
+def labels_of(rows: pa.Table, bits: list[int]) -> NDArray[np.float32]:
+    """1 present, 0 absent, NaN otherwise, float32 [N, K]."""
+    masks = {
+        c: np.asarray(rows[c].to_numpy(), np.int64)[:, None] >> np.asarray(bits, np.int64) & 1
+        for c in ("present", "absent")
+    }
+    return np.where(masks["present"], 1.0, np.where(masks["absent"], 0.0, np.nan)).astype(np.float32)
+
+
+def film_set(lake: Lake, rows: pa.Table, bits: list[int]) -> FilmSet:
+    """Films of COHORT or SAMPLES rows with the labels of some findings."""
+    return FilmSet(
+        objects=rows["object"].to_pylist(),
+        fetch=lake.get,
+        labels=labels_of(rows, bits),
+        patients=rows["patient"].to_pylist(),
+    )
+
+
+def evaluate_subset(
+    lake: Lake,
+    recipe: Recipe,
+    *,
+    build: str,
+    cohort: str,
+    version: int,
+    vocabulary: Vocabulary,
+    workdir: Path,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Fine-tune with and without `recipe.name@version`, or find the rows already there.
+
+    Returns evaluation (digest), sentence, rows (count).
+    """
+    findings = recipe.gaps.findings
+    members = subset_rows(lake, recipe.name, version)
+    key = digest([CODE, cohort, sorted(members["edit_id"].to_pylist()), findings, recipe.evaluation.model_dump()])
+    there = lake.read("evaluations", where={"evaluation": key})
+    if not there.num_rows:
+        bits = [vocabulary[f].bit for f in findings]
+        gaps = lake.read("gaps", where={"build": build}).to_pylist()
+        filled = [g["findings"] for g in gaps if g["planned"] and len(g["findings"]) > 1]
+        splits = {s: film_set(lake, train_rows(lake, cohort, s), bits) for s in ("train", "validate", "test")}
+        rows = evaluate(
+            real=splits["train"],
+            subset=film_set(lake, members, bits),
+            validate=splits["validate"],
+            test=splits["test"],
+            findings=findings,
+            combinations=filled,
+            settings=recipe.evaluation,
+            workdir=workdir,
+            progress=progress,
+        )
+        fixed = {"evaluation": key, "subset": recipe.name, "version": version}
+        there = pa.Table.from_pylist([{**fixed, **r} for r in rows.to_pylist()], schema=EVALUATIONS)
+        lake.append("evaluations", there, key=digest(["evaluations", key]))
+    return {"evaluation": key, "sentence": plain_sentence(there), "rows": there.num_rows}

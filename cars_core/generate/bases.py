@@ -1,0 +1,56 @@
+"""The films the editor is trained on: training patients of a cohort, and simulated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from cars_core.anatomy.segment import Segmenter, require_lungs
+from cars_core.cohort.ingest import train_rows
+from cars_core.digest import bytes_digest, seed_from
+from cars_core.generate.pairs import Base
+from cars_core.generate.shard import read_png
+from cars_core.lake.lake import Lake
+from cars_core.phantom.film import render
+from cars_core.phantom.findings import Placed
+from cars_core.phantom.patient import draw_patient
+from cars_core.vocabulary import Vocabulary
+from schemas.errors import BadInput
+
+Progress = Callable[[int, int], None]
+
+#: Films are trained on at this height: the model sees regions, and smaller films make pairs faster.
+HEIGHT = 320
+
+
+def cohort_bases(lake: Lake, cohort: str, segmenter: Segmenter, *, progress: Progress) -> list[Base]:
+    """Films of a cohort's training patients, with the segmenter's masks; those without both lungs are left out."""
+    rows, out = train_rows(lake, cohort).to_pylist(), []
+    for i, row in enumerate(rows):
+        film = read_png(lake.get(row["object"]))
+        size = (round(film.shape[1] * HEIGHT / film.shape[0]), HEIGHT)
+        film = np.asarray(Image.fromarray(film).resize(size, Image.Resampling.LANCZOS), np.uint8)
+        anatomy = segmenter(film)
+        progress(i + 1, len(rows))
+        try:
+            require_lungs(anatomy, where="training film")
+        except BadInput:
+            continue
+        out.append(Base(film, anatomy, row["present"], row["image_id"]))
+    return out
+
+
+def simulated_bases(n: int, *, seed: int, vocabulary: Vocabulary, progress: Progress) -> list[Base]:
+    """Simulated patients of their own (no build's cohort has them) without lung findings, a third with a
+    wide heart; masks known."""
+    out, heart = [], 1 << vocabulary["cardiomegaly"].bit
+    for i in range(n):
+        at = seed_from("editor", seed, i)
+        wide = at % 3 == 0
+        placed = (Placed("cardiomegaly", "both", 0.1 + 0.8 * (at % 97) / 97, at),) if wide else ()
+        made = render(draw_patient(at), placed, size=HEIGHT, noise_seed=at)
+        out.append(Base(made.pixels, made.anatomy, heart if wide else 0, bytes_digest(made.pixels.tobytes())))
+        progress(i + 1, n)
+    return out

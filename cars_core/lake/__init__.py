@@ -1,0 +1,1 @@
+"""The lake: versioned Delta tables, content-addressed objects, pages, over one storage setting."""

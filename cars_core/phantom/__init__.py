@@ -1,0 +1,1 @@
+"""Simulated radiographs with known truth, and simulated findings laid over real films."""

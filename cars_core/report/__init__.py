@@ -1,0 +1,1 @@
+"""What a build shows people: its page, its pictures, its Prefect artifacts."""

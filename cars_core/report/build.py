@@ -1,0 +1,121 @@
+"""The page of a build, from the lake alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from cars_core import weights
+from cars_core.generate.denoiser import DEFAULT
+from cars_core.generate.shard import png_bytes
+from cars_core.generate.truth import true_edit
+from cars_core.lake.lake import Lake
+from cars_core.report.page import BuildFacts, render_page
+from cars_core.vocabulary import Vocabulary
+from schemas.recipe import Recipe
+
+CITATION = {
+    "nih": "Films: NIH Clinical Center, ChestX-ray8 (Wang et al., CVPR 2017).",
+    "phantom": "Films: simulated; no patient exists.",
+}
+
+
+def reasons_of(cohort_rows: pa.Table) -> list[tuple[str, int]]:
+    """Why films were quarantined, with counts; a row's own place in its source is left out of the reason."""
+    rows = [
+        r["reason"].split(": ", 1)[-1] for r in cohort_rows.to_pylist() if r["status"] == "quarantined" and r["reason"]
+    ]
+    return Counter(rows).most_common()
+
+
+def truth_png(sample: dict[str, Any], plan: dict[str, dict[str, Any]]) -> bytes | None:
+    """The true counterfactual of a sample's edit as PNG, or None where no truth is known (real films)."""
+    if not sample.get("truth"):
+        return None
+    row = plan[sample["edit_id"]]
+    return png_bytes(true_edit(sample["truth"], operations=row["operations"], seed=row["seed"]).pixels)
+
+
+def build_page(
+    lake: Lake,
+    recipe: Recipe,
+    *,
+    build: str,
+    cohort: str,
+    version: int | None,
+    evaluation: str | None,
+    sentence: str,
+    vocabulary: Vocabulary,
+    stage_seconds: dict[str, float],
+    code: str,
+    created: str,
+) -> str:
+    """Write the page; returns its URI."""
+    films = lake.read("cohort", columns=["status", "reason", "patient"], where={"cohort": cohort})
+    samples, plan = lake.read("samples", where={"build": build}), lake.read("plan", where={"build": build})
+    by_edit = {r["edit_id"]: r for r in plan.to_pylist()}
+    verdicts = samples["verdict"].to_pylist()
+    digest = ""
+    if version is not None:
+        digest = next(
+            (
+                r["digest"]
+                for r in lake.read("subsets", where={"subset": recipe.name}).to_pylist()
+                if r["version"] == version
+            ),
+            "",
+        )
+    card = {
+        k: v for k, v in weights.read_card(recipe.editor.weights or DEFAULT, kind="editor").items() if k != "trained_on"
+    }
+    status = films["status"].to_pylist()
+    facts = BuildFacts(
+        name=recipe.name,
+        subset=recipe.name,
+        version=version,
+        digest=digest,
+        build=build,
+        seed=recipe.seed,
+        recipe=_without_places(recipe),
+        code=code,
+        created=created,
+        counts={
+            "films": status.count("accepted"),
+            "patients": len(set(films["patient"].to_pylist())),
+            "quarantined": status.count("quarantined"),
+            "planned": plan.num_rows,
+            "accepted": verdicts.count("accepted"),
+            "rejected": verdicts.count("rejected"),
+        },
+        stage_seconds=stage_seconds,
+        licences=sorted(set(samples["licence"].to_pylist())),
+        sentence=sentence,
+        editor=card,
+        citation=[CITATION[recipe.cohort.source]],
+    )
+    html = render_page(
+        build=facts,
+        gaps=lake.read("gaps", where={"build": build}),
+        plan=plan,
+        samples=samples,
+        evaluations=lake.read("evaluations", where={"evaluation": evaluation or ""}),
+        quarantined=reasons_of(films),
+        vocabulary=vocabulary,
+        get=lake.get,
+        truth=lambda s: truth_png(s, by_edit),
+    )
+    name = f"{recipe.name}-{version}.html" if version is not None else f"{recipe.name}-{build}.html"
+    return lake.write_page(name, html.encode())
+
+
+def _without_places(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON for a page that may be passed on: folders of the builder's machine left out."""
+    raw: dict[str, Any] = json.loads(recipe.model_dump_json(by_alias=True))
+    raw.pop("lake")
+    for key in ("root", "key_file"):
+        if raw["cohort"].pop(key) is not None:
+            raw["cohort"][key] = "(the builder's own)"
+    return raw

@@ -1,0 +1,1 @@
+"""The factory's line, readable top to bottom."""

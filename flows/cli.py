@@ -1,0 +1,352 @@
+"""The command `cars`: flows for work, cars_core for reading."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cars_core.progress import rate_words
+from schemas.errors import BadInput
+
+# Prefect reads these when it is imported, so they stand before any import of it. Whoever sets them decides.
+for _key, _value in {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # no telemetry, from either side
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its own 20 s is short on a busy machine
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_CLI_COLORS": "false",
+}.items():
+    os.environ.setdefault(_key, _value)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Find the combinations of findings a chest X-ray cohort lacks, and fill them with masked diffusion edits "
+    "of its training films.\n\nResearch software for building data. Not for diagnosis.\n\n"
+    "Start: [bold]cars build flows/recipes/demo.yaml[/bold]",
+)
+train_app = typer.Typer(
+    no_args_is_help=True, help="Train the models the factory uses; weights are safetensors with a card."
+)
+app.add_typer(train_app, name="train")
+note = Console(stderr=True)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a setting over the recipe, as in cohort.root=FILMS."),
+]
+LakeOption = Annotated[
+    str | None, typer.Option("--lake", help="Folder or s3:// address of the lake, instead of the recipe's.")
+]
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars with rate and time left, one a stage; shards of a stage share one."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.3g}/s" if speed else "", style="cyan")
+
+    parts: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def summed(stage: str, done: int, total: int) -> tuple[str, int, int]:
+        name = stage.split("-")[0]
+        mine = parts.setdefault(name, {})
+        mine[stage] = (done, total)
+        return name, sum(d for d, _ in mine.values()), sum(t for _, t in mine.values())
+
+    if not note.is_terminal:  # a log file: a line now and then instead of bars
+        began: dict[str, float] = {}
+        said: dict[str, float] = {}
+
+        def lines(stage: str, done: int, total: int) -> None:
+            name, done, total = summed(stage, done, total)
+            now = time.monotonic()
+            began.setdefault(name, now)
+            if now - said.get(name, -60.0) >= 20 or done == total:
+                said[name] = now
+                note.print(f"{name}: {rate_words('done', done, total, now - began[name])}", highlight=False)
+
+        yield lines
+        return
+    shown: dict[str, Any] = {}
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=note) as progress:
+
+        def report(stage: str, done: int, total: int) -> None:
+            name, done, total = summed(stage, done, total)
+            if name not in shown:
+                shown[name] = progress.add_task(name)
+            progress.update(shown[name], completed=done, total=total)
+
+        yield report
+
+
+@app.command()
+def build(
+    recipe: Annotated[str, typer.Argument(help="Recipe file (YAML): flows/recipes/demo.yaml, or your own.")],
+    set_: Overrides = None,
+    lake: LakeOption = None,
+    json_: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="End with one line of JSON: subset, version, planned, accepted, rejected, page, seconds."
+        ),
+    ] = False,
+) -> None:
+    """Build a subset: ingest, find gaps, plan, edit, check, publish, evaluate, page. Resumes what was cut off."""
+    from tasks.job import read_job
+
+    read_job(recipe, set_ or [], lake)  # faults are told before the server starts
+    note.print("Starting Prefect (an ephemeral server unless PREFECT_API_URL is set) ...")
+    from flows.build import build as flow
+    from tasks.progress import LISTENERS
+
+    with bars() as report:
+        LISTENERS.append(report)
+        try:
+            result: dict[str, Any] = flow(recipe, set_ or [], lake)
+        finally:
+            LISTENERS.remove(report)
+    table = Table(
+        title=f"{result['subset']}@{result['version']}"
+        + ("" if result["new"] else " (unchanged: nothing new was published)")
+    )
+    for column in ("planned", "accepted", "rejected", "seconds"):
+        table.add_column(column, justify="right")
+    table.add_row(*(str(result[c]) for c in ("planned", "accepted", "rejected", "seconds")))
+    note.print(table)
+    note.print(result["sentence"])
+    note.print(f"Page: {result['page']}", soft_wrap=True)
+    if json_:
+        keys = (
+            "subset",
+            "version",
+            "planned",
+            "accepted",
+            "rejected",
+            "page",
+            "seconds",
+            "new",
+            "build",
+            "digest",
+            "sentence",
+        )
+        print(json.dumps({k: result[k] for k in keys}))
+
+
+@app.command()
+def sql(
+    query: Annotated[
+        str,
+        typer.Argument(
+            help='One SELECT over cohort, gaps, plan, renders, samples, members, subsets, evaluations, or "name@N".'
+        ),
+    ],
+    lake: Annotated[
+        str | None,
+        typer.Option("--lake", help="Folder or s3:// address of the lake; by default the one lake of this folder."),
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.table,
+) -> None:
+    """Ask a lake in SQL (DuckDB, read-only). has(present, 'effusion') and findings(present) read vectors."""
+    from cars_core.lake.sql import query as run
+    from cars_core.lake.sql import to_text
+    from cars_core.vocabulary import load_vocabulary
+    from tasks.job import open_lake
+
+    rows = run(open_lake(_lake_here(lake)), query, vocabulary=load_vocabulary())
+    if format_ is not Format.table:
+        sys.stdout.write(to_text(rows, format_.value).rstrip("\n") + "\n")
+        return
+    table = Table()
+    for name in rows.column_names:
+        table.add_column(name)
+    for row in rows.to_pylist():
+        table.add_row(*("" if v is None else str(v) for v in row.values()))
+    Console().print(table)
+
+
+def _lake_here(given: str | None) -> str:
+    """The lake asked for, or the only one in this folder."""
+    from cars_core.lake.lake import Lake
+
+    if given is not None:
+        if "://" not in given and not Path(given, "tables").is_dir():
+            raise BadInput("--lake", given, "a folder that holds a lake")
+        return Lake(given).uri
+    here = sorted(str(p.parent) for p in Path(".").glob("*/tables") if p.is_dir())
+    if len(here) != 1:
+        raise BadInput(
+            "--lake", "nothing", "one of " + ", ".join(here) if here else "the folder of a lake (none was found here)"
+        )
+    return here[0]
+
+
+@app.command()
+def edit(
+    image: Annotated[Path, typer.Argument(help="A frontal chest film, PNG or JPEG.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the edited film goes (PNG).")],
+    insert: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--insert", metavar="FINDING[:SIDE[:SEVERITY]]", help="Put a finding in, as in effusion:left:0.7."
+        ),
+    ] = None,
+    delete: Annotated[
+        list[str] | None, typer.Option("--delete", metavar="FINDING[:SIDE]", help="Take a finding out.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, another place and shape.")] = 0,
+    masks: Annotated[
+        Path | None, typer.Option("--masks", help="Folder for mask.png (255 edit, 128 free band, 0 keep).")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=200)] = 20,
+    guidance: Annotated[float, typer.Option("--guidance", min=0, max=20)] = 1.5,
+    weights: Annotated[str | None, typer.Option("--weights", help="Folder of other editor weights.")] = None,
+) -> None:
+    """Edit one film by hand, at its own size, and print what was measured. Not for diagnosis."""
+    from flows.by_hand import edit_by_hand
+
+    measures, verdict, reasons, words = edit_by_hand(
+        image,
+        out=out,
+        insert=insert or [],
+        delete=delete or [],
+        seed=seed,
+        masks=masks,
+        steps=steps,
+        guidance=guidance,
+        weights=weights,
+    )
+    table = Table(title=f"{words} -> {out}")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    for name, value in measures.items():
+        table.add_row(name, f"{value:.4g}")
+    note.print(table)
+    note.print(verdict + (": " + "; ".join(reasons) if reasons else " by the default gates"))
+
+
+@train_app.command("segmenter")
+def train_segmenter(
+    masks: Annotated[
+        Path, typer.Option("--masks", help="Folder with images_512, lung_masks_v7, masks_radiologist and labels.csv.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for weights and card.")] = Path("out/segmenter"),
+    steps: Annotated[int, typer.Option(min=50)] = 1500,
+    batch: Annotated[int, typer.Option(min=2)] = 8,
+    simulated: Annotated[int, typer.Option(min=20, help="Simulated films to train on.")] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train the lung and heart segmenter on real lung masks and simulated films."""
+    from cars_core.anatomy.train import train_segmenter as run
+
+    with bars() as report:
+        card = run(
+            out,
+            masks_root=masks,
+            steps=steps,
+            batch=batch,
+            simulated=simulated,
+            width=24,
+            seed=seed,
+            command=f"cars train segmenter --steps {steps} --batch {batch} --simulated {simulated} --seed {seed}",
+            progress=lambda done, total: report("steps", done, total),
+        )
+    _scores(card, out)
+
+
+@train_app.command("editor")
+def train_editor(
+    recipe: Annotated[str, typer.Argument(help="Recipe whose training patients the editor may learn from.")],
+    set_: Overrides = None,
+    lake: LakeOption = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for weights and card.")] = Path("out/editor"),
+    steps: Annotated[int, typer.Option(min=100)] = 6000,
+    batch: Annotated[int, typer.Option(min=2)] = 16,
+    pairs: Annotated[int, typer.Option(min=100, help="Counterfactual pairs to prepare.")] = 6000,
+    simulated: Annotated[int, typer.Option(min=0, help="Simulated films to train on beside the recipe's.")] = 300,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train the editor on counterfactual pairs made from a recipe's training patients and simulated ones."""
+    from flows.train import train_editor as run
+
+    with bars() as report:
+        card = run(
+            recipe,
+            set_ or [],
+            lake,
+            out=out,
+            steps=steps,
+            batch=batch,
+            pairs=pairs,
+            simulated=simulated,
+            seed=seed,
+            report=report,
+        )
+    _scores(card, out)
+
+
+def _scores(card: dict[str, Any], out: Path) -> None:
+    table = Table(title=f"{card['kind']} -> {out}")
+    columns = sorted({k for s in card["scores"].values() for k in s})
+    for name in ["", *columns]:
+        table.add_column(name, justify="right")
+    for name, score in card["scores"].items():
+        table.add_row(name, *(str(score.get(c, "")) for c in columns))
+    note.print(table)
+    if "offers" in card:
+        for kind, names in card["offers"].items():
+            note.print(f"offers to {kind}: {', '.join(names) or 'nothing'}")
+
+
+def main() -> None:
+    """Run `cars`. Bad input is one line and exit code 2, without a traceback."""
+    try:
+        app()
+    except BadInput as e:
+        note.print(f"error: {e}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the data is: vocabulary, table schemas, the recipe. Imports nothing from the other folders."""
