@@ -46,9 +46,8 @@ def cut(picture: NDArray[Any], box: tuple[int, int, int], size: int, *, nearest:
 def paste_weight(mask: Film) -> NDArray[np.float32]:
     """1 inside the edit, falling to 0 across the free band, exactly 0 where the film is kept."""
     edit, band = mask == 255, mask == 128
-    far = ndimage.distance_transform_edt(~edit)
-    reach = float(far[band].max()) + 1 if band.any() else 1.0
-    fade = 0.5 * (1 + np.cos(np.pi * np.clip(far / reach, 0, 1)))
+    from_edit, from_kept = ndimage.distance_transform_edt(~edit), ndimage.distance_transform_edt(edit | band)
+    fade = 0.5 * (1 + np.cos(np.pi * from_edit / np.maximum(from_edit + from_kept, 1)))
     return np.where(edit, 1.0, np.where(band, fade, 0.0)).astype(np.float32)
 
 
@@ -58,6 +57,7 @@ def lay_change(film: Film, change: torch.Tensor, box: tuple[int, int, int], weig
     up = F.interpolate(change[None, None], (n, n), mode="bicubic", align_corners=False)[0, 0].numpy()
     whole = np.zeros(film.shape, np.float32)
     y0, x0, y1, x1 = max(0, top), max(0, left), min(film.shape[0], top + n), min(film.shape[1], left + n)
+    y1, x1 = max(y0, y1), max(x0, x1)  # a box beside the film covers nothing of it
     whole[y0:y1, x0:x1] = up[y0 - top : y1 - top, x0 - left : x1 - left]
     return add_attenuation(film, whole * weight)
 

@@ -25,6 +25,9 @@ Progress = Callable[[int, int], None]
 #: source is, and the median gain in PSNR is at least this many dB.
 OFFER_CLOSER, OFFER_GAIN = 0.75, 1.5
 
+#: Largest weight a little-noised example gets in the loss.
+MAX_LEVEL = 6.0
+
 
 def _batch(
     pairs: list[Pair], rng: np.random.Generator, *, sham: float
@@ -133,14 +136,16 @@ def train_editor(
         classes[torch.from_numpy(rng.random(batch) < 0.1)] = 0  # classifier-free guidance
         t = torch.randint(0, plan.config.num_train_timesteps, (batch,), generator=noise_rng)
         noise = torch.randn(change.shape, generator=noise_rng)
-        noisy, target = plan.add_noise(change, noise, t), plan.get_velocity(change, noise, t)
+        noisy = plan.add_noise(change, noise, t)
         inputs = F.pixel_unshuffle(torch.cat([noisy, source / 2, mask], 1), FOLD).contiguous(
             memory_format=torch.channels_last
         )
-        v = F.pixel_shuffle(unet(inputs, t, None, class_labels=classes).sample, FOLD)
+        clean = F.pixel_shuffle(unet(inputs, t, None, class_labels=classes).sample, FOLD)
         weight = 0.15 + (mask > 0).float()  # outside the mask the change is thrown away
         weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True)
-        loss = ((v - target) ** 2 * weight).mean()
+        # The velocity loss, written for a model that predicts the clean change, and capped near t = 0.
+        level = (1 / (1 - plan.alphas_cumprod[t])).clamp(max=MAX_LEVEL)[:, None, None, None]
+        loss = ((clean - change) ** 2 * weight * level).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -150,7 +155,7 @@ def train_editor(
             decay = min(0.999, (step + 1) / (step + 10))
             for a, b in zip(ema.state_dict().values(), unet.state_dict().values(), strict=True):
                 a.lerp_(b, 1 - decay)
-        losses.append(float(loss))
+        losses.append(loss.item())
         if (step + 1) % 500 == 0:  # what is there can be used should the run be ended
             weights.save_weights(out, ema, {**card, "steps": step + 1, "loss": round(float(np.mean(losses[-200:])), 5)})
         progress(step + 1, steps)

@@ -1,0 +1,93 @@
+"""The command line: a wrong argument is one line that names it, and exit code 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cars_core.phantom.film import render
+from cars_core.phantom.patient import draw_patient
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def cars(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *words], cwd=cwd, capture_output=True, text=True, timeout=300, env=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["build", "nope.yaml"], "nope.yaml"),
+        (["build", "flows/recipes/demo.yaml", "--set", "gaps.ordr=3"], "ordr"),
+        (["build", "flows/recipes/demo.yaml", "--set", "gaps.findings=[effusoin]"], "effusoin"),
+        (["build", "flows/recipes/demo.yaml", "--set", "cohort.size"], "key.path=value"),
+        (["build", "flows/recipes/demo.yaml", "--set", "plan.max_edits=-1"], "-1"),
+        (["build", "flows/recipes/nih-open.yaml"], "cohort.root"),
+        (["build", "flows/recipes/demo.yaml", "--lake", "README.md/x"], "README.md/x"),
+        (["sql", "SELECT 1", "--lake", "no-such-lake"], "no-such-lake"),
+        (["edit", "no-film.png", "--insert", "effusion", "--out", "x.png"], "no-film.png"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(words: list[str], says: str) -> None:
+    done = cars(*words)
+    assert done.returncode == 2
+    assert says in done.stderr and "expected" in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_explains_itself_and_says_what_it_is_not_for() -> None:
+    done = cars("--help")
+    assert done.returncode == 0
+    for word in ("build", "edit", "sql", "train", "Not for diagnosis"):
+        assert word in done.stdout
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "film.png"
+    Image.fromarray(render(draw_patient(11), (), size=256, noise_seed=1).pixels).save(path)
+    return path
+
+
+def test_edit_by_hand_changes_the_film_inside_its_mask_only(film: Path, tmp_path: Path) -> None:
+    out = tmp_path / "edit.png"
+    done = cars(
+        "edit", str(film), "--insert", "effusion:left:0.8", "--seed", "3", "--out", str(out), "--masks", str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    before, after, mask = (np.asarray(Image.open(p)) for p in (film, out, tmp_path / "mask.png"))
+    assert (before[mask == 0] == after[mask == 0]).all()
+    assert (after.astype(int) - before)[mask == 255].mean() > 5  # fluid is brighter than lung
+    assert "ssim_outside" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--insert", "effusoin"], "effusoin"),
+        (["--insert", "effusion:middle"], "middle"),
+        (["--insert", "effusion:left:7"], "severity"),
+        (["--insert", "fracture"], "fracture"),
+        ([], "no operation"),
+        (["--insert", "mass", "--delete", "mass"], "mass"),
+    ],
+)
+def test_edits_that_cannot_be_are_refused_by_name(film: Path, tmp_path: Path, words: list[str], says: str) -> None:
+    done = cars("edit", str(film), "--out", str(tmp_path / "x.png"), *words)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_film_without_lungs_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "leg.png"
+    Image.fromarray(np.tile(np.linspace(0, 255, 256, dtype=np.uint8), (256, 1))).save(path)
+    done = cars("edit", str(path), "--insert", "mass", "--out", str(tmp_path / "x.png"))
+    assert done.returncode == 2 and "lung" in done.stderr
