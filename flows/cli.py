@@ -184,7 +184,7 @@ def sql(
     ],
     lake: Annotated[
         str | None,
-        typer.Option("--lake", help="Folder or s3:// address of the lake; by default the one lake of this folder."),
+        typer.Option("--lake", help="Folder or s3:// address of the lake; by default the last written one here."),
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.table,
 ) -> None:
@@ -207,19 +207,18 @@ def sql(
 
 
 def _lake_here(given: str | None) -> str:
-    """The lake asked for, or the only one in this folder."""
-    from cars_core.lake.lake import Lake
-
+    """The lake asked for, or the one in this folder that was last written to."""
     if given is not None:
         if "://" not in given and not Path(given, "tables").is_dir():
             raise BadInput("--lake", given, "a folder that holds a lake")
-        return Lake(given).uri
-    here = sorted(str(p.parent) for p in Path(".").glob("*/tables") if p.is_dir())
-    if len(here) != 1:
-        raise BadInput(
-            "--lake", "nothing", "one of " + ", ".join(here) if here else "the folder of a lake (none was found here)"
-        )
-    return here[0]
+        return given
+    here = [p.parent for p in Path(".").glob("*/tables") if p.is_dir()]
+    if not here:
+        raise BadInput("--lake", "nothing", "the folder of a lake (none was found here)")
+    last = max(here, key=lambda p: max((f.stat().st_mtime for f in p.glob("tables/*/_delta_log")), default=0.0))
+    if len(here) > 1:
+        note.print(f"lake: {last}, the last written of {len(here)} here", highlight=False)
+    return str(last)
 
 
 @app.command()

@@ -121,11 +121,11 @@ class Gates(_Part):
 class Evaluation(_Part):
     """Fine-tuning with and without the subset, on test patients nobody else saw."""
 
-    backbone: str = "resnet10t"
+    backbone: str = "test_resnet"
     image_size: Annotated[int, Field(ge=32, le=512)] = 96
-    steps: Annotated[int, Field(ge=1)] = 150
+    steps: Annotated[int, Field(ge=1)] = 300
     batch: Annotated[int, Field(ge=2)] = 32
-    lr: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    lr: Annotated[float, Field(gt=0, le=1)] = 3e-3
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1]
     bootstrap: Annotated[int, Field(ge=20, le=10_000)] = 200
     pretrained: str | None = None

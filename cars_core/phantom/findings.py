@@ -106,9 +106,9 @@ def _place(lung: Lung, rng: np.random.Generator, *, v: tuple[float, float], marg
         where = np.flatnonzero(ok)
         if where.size:
             # The allowed pixel nearest to a drawn point: a slightly other mask gives a slightly other place.
-            u, v = lung.u.flat[where], lung.v.flat[where]
-            at = int(np.argmin((u - aim[0]) ** 2 + (v - aim[1]) ** 2))
-            return float(u[at]), float(v[at])
+            us, vs = lung.u.flat[where], lung.v.flat[where]
+            at = int(np.argmin((us - aim[0]) ** 2 + (vs - aim[1]) ** 2))
+            return float(us[at]), float(vs[at])
     return 0.5, 0.5 * (v[0] + v[1])
 
 
