@@ -26,11 +26,12 @@ from cars_core.cohort.ingest import ingest
 from cars_core.coverage.build import write_plan
 from cars_core.evaluate.build import evaluate_subset
 from cars_core.generate.shard import render_shard, shards
-from cars_core.quality.check import check_shard
+from cars_core.quality.check import check_shard, samples_of
 from cars_core.report import artifacts
 from cars_core.report.build import build_page
 from cars_core.report.pictures import contact_sheet
 from cars_core.version import CODE_VERSION
+from schemas.recipe import public_recipe
 from tasks.job import open_job, read_job
 
 
@@ -52,20 +53,21 @@ def plain(recipe: str, overrides: list[str], lake: str) -> float:
         span = {"build": build, "start": start, "stop": stop, "vocabulary": vocabulary}
         render_shard(j.lake, settings=r.editor, **span)
         check_shard(j.lake, gates=r.gates, segmenter=r.editor.segmenter, **span)
-    samples = j.lake.read("samples", where={"build": build})
+    samples = samples_of(j.lake, build)
     rows = samples.filter([v == "accepted" for v in samples["verdict"].to_pylist()])
     artifacts.verdict_markdown(samples)
-    sheet = contact_sheet(rows.sort_by("edit_id").slice(0, 8).to_pylist(), j.lake.get)
+    sheet = contact_sheet(rows.slice(0, 8).to_pylist(), j.lake.get)
     artifacts.image_markdown(sheet, "samples")
     version = j.lake.publish(
         subset=r.name, build=build, cohort=cohort, rows=rows, planned=samples.num_rows,
-        rejected=samples.num_rows - rows.num_rows, recipe=job, code=CODE_VERSION, created=datetime.now(UTC)).version
+        rejected=samples.num_rows - rows.num_rows, recipe=public_recipe(r),
+        code=CODE_VERSION, created=datetime.now(UTC)).version
     with tempfile.TemporaryDirectory() as folder:
         found = evaluate_subset(j.lake, r, build=build, cohort=cohort, version=version, vocabulary=vocabulary,
                                 workdir=Path(folder), progress=silent)
     artifacts.evaluation_markdown(j.lake.read("evaluations", where={"evaluation": found["evaluation"]}))
     build_page(j.lake, r, build=build, cohort=cohort, version=version, evaluation=found["evaluation"],
-               sentence=found["sentence"], vocabulary=vocabulary, stage_seconds={}, code=CODE_VERSION,
+               sentence=found["sentence"], vocabulary=vocabulary, seconds={}, code=CODE_VERSION,
                created=datetime.now(UTC).isoformat())
     return time.monotonic() - began
 

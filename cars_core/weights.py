@@ -52,6 +52,13 @@ def read_card(folder: str | Path, *, kind: str) -> dict[str, Any]:
     return card
 
 
+def require_keys(card: dict[str, Any], folder: str | Path, *keys: str) -> None:
+    """Raises BadInput for a card that lacks one of `keys`."""
+    for key in keys:
+        if key not in card:
+            raise BadInput(str(Path(folder) / "model.json"), f"no {key}", "a card with " + ", ".join(keys))
+
+
 def load_weights(model: torch.nn.Module, folder: str | Path) -> None:
     """Fill a model, strictly.
 

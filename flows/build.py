@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from cars_core.generate.shard import shards
 from tasks import stages
+from tasks.progress import stage
 from tasks.window import windowed
 
 
@@ -33,17 +34,17 @@ def build(recipe: str, overrides: list[str] = [], lake: str | None = None) -> di
     plan = clock("gaps and plan", stages.plan_edits(job, cohort["digest"]))
     log.info("%(gaps)s gaps, %(planned)s edits planned", plan)
 
-    # Render the edits and judge them, a shard a task; only what is missing is made.
-    width = job["editor"]["workers"]  # shards in flight; the runner's threads are only as many as these need
+    # Render the edits and judge them, a shard a task run; only what is missing is made.
+    def submit(span: tuple[int, int]) -> Any:
+        return stages.make_shard.submit(job, plan["build"], *span)
 
-    def shard(span: tuple[int, int]) -> Any:
-        start, stop = span
-        made = stages.render.submit(job, plan["build"], start, stop)
-        return stages.check.submit(job, plan["build"], start, stop, wait_for=[made])  # type: ignore[call-overload]
-
-    for span, verdicts in windowed(shard, shards(plan["planned"], job["editor"]["shard"]), width=width):
-        log.info("edits %s-%s: %s accepted, %s rejected", *span, verdicts["accepted"], verdicts["rejected"])
-    clock("render and check", None)
+    edits, workers = plan["planned"], job["editor"]["workers"]
+    with stage("edit", "edits") as report:
+        report(0, edits)
+        for span, shard in windowed(submit, shards(edits, job["editor"]["shard"]), width=workers):
+            report(span[1], edits)
+            log.info("edits %s-%s: %s accepted, %s rejected", *span, shard["accepted"], shard["rejected"])
+    clock("edit and check", None)
 
     # Accepted samples become a version, by one commit.
     published = clock("publish", stages.publish(job, plan["build"], cohort["digest"]))

@@ -15,7 +15,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from cars_core.lake.lake import DamagedObject, LakeBusy
+from cars_core.lake.subsets import DamagedSubset
 from cars_core.progress import rate_words
 from schemas.errors import BadInput
 
@@ -24,7 +27,8 @@ for _key, _value in {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # no telemetry, from either side
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # its own 20 s is short on a busy machine
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    # What a run logs goes to its server, where the UI shows it; here stand bars, and one line for a fault.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_CLI_COLORS": "false",
 }.items():
@@ -72,7 +76,6 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
-    from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Any) -> Text:
@@ -81,11 +84,19 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
 
     parts: dict[str, dict[str, tuple[int, int]]] = {}
 
+    planned = 0
+
     def summed(stage: str, done: int, total: int) -> tuple[str, int, int]:
+        """Shards of a stage (edits-0, edits-32, ...) add up; the flow's own stage says how many edits come."""
+        nonlocal planned
         name = stage.split("-")[0]
+        if name == "edit":
+            planned = total
+            return "", 0, 0
         mine = parts.setdefault(name, {})
         mine[stage] = (done, total)
-        return name, sum(d for d, _ in mine.values()), sum(t for _, t in mine.values())
+        whole = planned if "-" in stage else 0
+        return name, sum(d for d, _ in mine.values()), max(whole, sum(t for _, t in mine.values()))
 
     if not note.is_terminal:  # a log file: a line now and then instead of bars
         began: dict[str, float] = {}
@@ -93,6 +104,8 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
 
         def lines(stage: str, done: int, total: int) -> None:
             name, done, total = summed(stage, done, total)
+            if not name:
+                return
             now = time.monotonic()
             began.setdefault(name, now)
             if now - said.get(name, -60.0) >= 20 or done == total:
@@ -114,6 +127,8 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
 
         def report(stage: str, done: int, total: int) -> None:
             name, done, total = summed(stage, done, total)
+            if not name:
+                return
             if name not in shown:
                 shown[name] = progress.add_task(name)
             progress.update(shown[name], completed=done, total=total)
@@ -202,7 +217,7 @@ def sql(
     for name in rows.column_names:
         table.add_column(name)
     for row in rows.to_pylist():
-        table.add_row(*("" if v is None else str(v) for v in row.values()))
+        table.add_row(*(Text("" if v is None else str(v)) for v in row.values()))  # Text: brackets are no markup
     Console().print(table)
 
 
@@ -271,7 +286,7 @@ def train_segmenter(
         Path, typer.Option("--masks", help="Folder with images_512, lung_masks_v7, masks_radiologist and labels.csv.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for weights and card.")] = Path("out/segmenter"),
-    steps: Annotated[int, typer.Option(min=50)] = 1500,
+    steps: Annotated[int, typer.Option(min=2)] = 1500,
     batch: Annotated[int, typer.Option(min=2)] = 8,
     simulated: Annotated[int, typer.Option(min=20, help="Simulated films to train on.")] = 200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -339,12 +354,22 @@ def _scores(card: dict[str, Any], out: Path) -> None:
 
 
 def main() -> None:
-    """Run `cars`. Bad input is one line and exit code 2, without a traceback."""
+    """Run `cars`. Bad input is one line and exit code 2; a store, disk or server that fails is one line and 1."""
+    from deltalake.exceptions import DeltaError
+
     try:
         app()
     except BadInput as e:
-        note.print(f"error: {e}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _one_line(e)
         sys.exit(2)
+    except (OSError, DeltaError, LakeBusy, DamagedObject, DamagedSubset, MemoryError) as e:
+        _one_line(e)
+        sys.exit(1)
+
+
+def _one_line(e: BaseException) -> None:
+    words = " ".join(str(e).split()) or type(e).__name__
+    note.print(f"error: {words}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None, *, lake: s
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise BadInput("recipe", str(path), f"a readable file ({e.strerror})") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: bytes that are not UTF-8, an impossible date
         raise BadInput(path, " ".join(str(e).split())[:120], "valid YAML") from e
     if not isinstance(raw, dict):
         raise BadInput(path, type(raw).__name__, "a mapping of recipe keys")
@@ -199,7 +199,7 @@ def _override(raw: dict[str, Any], item: str) -> None:
         raise BadInput("--set", item, "key.path=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: an impossible date
         raise BadInput(f"--set {key}", text, "a YAML value") from e
     at = raw
     *parents, last = key.split(".")
@@ -209,3 +209,22 @@ def _override(raw: dict[str, Any], item: str) -> None:
             raise BadInput("--set", item, f"{part} to be a section of the recipe")
         at = nxt
     at[last] = value
+
+
+def public_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON that may be passed on: folders and files of the builder's machine are left out."""
+    raw: dict[str, Any] = recipe.model_dump(mode="json", by_alias=True)
+    del raw["lake"]
+    for section, key in (
+        ("", "vocabulary"),
+        ("cohort", "root"),
+        ("cohort", "key_file"),
+        ("cohort", "labels"),
+        ("editor", "weights"),
+        ("editor", "segmenter"),
+        ("evaluation", "pretrained"),
+    ):
+        part = raw[section] if section else raw
+        if part[key] is not None:
+            part[key] = "(a path of the builder's own)"
+    return raw

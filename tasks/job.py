@@ -6,20 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from cars_core import weights
+from cars_core.cohort.nih import NihSource
+from cars_core.evaluate.backbones import build_backbone
 from cars_core.lake.lake import Lake
+from cars_core.lake.storage import STORAGE_KEYS
 from cars_core.vocabulary import Vocabulary, load_vocabulary
 from schemas.errors import BadInput
 from schemas.recipe import Recipe, load_recipe, parse_recipe
-
-#: Storage settings a lake may take from the environment of whoever runs the task; never put in a job.
-_STORAGE = (
-    "AWS_ENDPOINT_URL",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_ALLOW_HTTP",
-)
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,7 @@ class Job:
 
 def open_lake(uri: str) -> Lake:
     """A lake with the storage settings of this process's environment."""
-    return Lake(uri, storage={k: os.environ[k] for k in _STORAGE if k in os.environ})
+    return Lake(uri, storage={k: os.environ[k] for k in STORAGE_KEYS if k in os.environ})
 
 
 def read_job(recipe: str, overrides: list[str], lake: str | None) -> dict[str, Any]:
@@ -49,8 +43,35 @@ def read_job(recipe: str, overrides: list[str], lake: str | None) -> dict[str, A
             raise BadInput(f"{recipe}: findings", name, "one of " + ", ".join(vocabulary.names))
     if checked.cohort.source != "phantom" and not checked.cohort.root:
         raise BadInput(f"{recipe}: cohort.root", "nothing", "the folder of the films, as in --set cohort.root=FOLDER")
+    if checked.cohort.source == "nih":
+        NihSource(checked.cohort.root, labels=checked.cohort.labels, vocabulary=vocabulary, limit=checked.cohort.limit)
+    for split, share in (
+        ("train", checked.cohort.splits.train),
+        ("validate", checked.cohort.splits.validate_),
+        ("test", checked.cohort.splits.test),
+    ):
+        if share == 0:
+            raise BadInput(f"{recipe}: cohort.splits.{split}", share, "a share above 0")
+    for kind in ("editor", "segmenter"):
+        given = checked.editor.weights if kind == "editor" else checked.editor.segmenter
+        weights.read_card(given or weights.BUILT_IN / kind, kind=kind)
+    evaluation = checked.evaluation
+    build_backbone(
+        evaluation.backbone,
+        outputs=len(checked.gaps.findings),
+        image_size=evaluation.image_size,
+        seed=0,
+        pretrained=evaluation.pretrained,
+    )
     open_lake(checked.lake).ensure_writable()
     return checked.model_dump(mode="json", by_alias=True)
+
+
+def require_splits(cohort: dict[str, Any]) -> None:
+    """Raises BadInput when a split of an ingested cohort has no film: told before anything is generated."""
+    for split in ("train", "validate", "test"):
+        if not cohort["films_per_split"].get(split):
+            raise BadInput(f"cohort: films of the {split} split", 0, "at least one; more films, or other cohort.splits")
 
 
 def open_job(job: dict[str, Any]) -> Job:

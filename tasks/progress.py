@@ -18,6 +18,12 @@ LISTENERS: list[Callable[[str, int, int], None]] = []
 _EVERY = 2.0
 
 
+def tell(name: str, done: int, total: int) -> None:
+    """Tell whoever listens in this process; a shard's own progress goes no further."""
+    for listen in list(LISTENERS):
+        listen(name, done, total)
+
+
 @contextmanager
 def stage(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Report a stage: yields `report(done, total)`.
@@ -29,8 +35,7 @@ def stage(name: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
     def report(done: int, total: int) -> None:
         nonlocal artifact, sent
-        for listen in list(LISTENERS):
-            listen(name, done, total)
+        tell(name, done, total)
         now = time.monotonic()
         if artifact is not None and now - sent < _EVERY and done < total:
             return

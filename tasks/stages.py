@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State, TaskRun
@@ -16,14 +17,15 @@ from cars_core.cohort.ingest import ingest
 from cars_core.coverage.build import write_plan
 from cars_core.evaluate.build import evaluate_subset
 from cars_core.generate.shard import render_shard
-from cars_core.quality.check import check_shard
+from cars_core.quality.check import check_shard, samples_of
 from cars_core.report import artifacts
 from cars_core.report.build import build_page
 from cars_core.report.pictures import contact_sheet
 from cars_core.version import CODE_VERSION
 from schemas.errors import BadInput
-from tasks.job import open_job, read_job
-from tasks.progress import stage
+from schemas.recipe import public_recipe
+from tasks.job import Job, open_job, read_job, require_splits
+from tasks.progress import stage, tell
 
 Json = dict[str, Any]
 
@@ -53,7 +55,9 @@ def ingest_cohort(job: Json) -> Json:
     """Films and labels into the lake, a bad film as a quarantined row."""
     j = open_job(job)
     with stage("ingest", "films") as report:
-        return ingest(j.recipe.cohort, seed=j.recipe.seed, vocabulary=j.vocabulary, lake=j.lake, progress=report)
+        found = ingest(j.recipe.cohort, seed=j.recipe.seed, vocabulary=j.vocabulary, lake=j.lake, progress=report)
+    require_splits(found)
+    return found
 
 
 @task(name="gaps and plan", **_RETRIED)
@@ -68,82 +72,74 @@ def plan_edits(job: Json, cohort: str) -> Json:
     return planned
 
 
-@task(name="render shard", task_run_name="render {start}-{stop}", **_RETRIED)
-def render(job: Json, build: str, start: int, stop: int) -> Json:
-    """Edits of plan ranks [start, stop): only what is missing is made."""
+@task(name="shard", task_run_name="edits {start}-{stop}", **_RETRIED)
+def make_shard(job: Json, build: str, start: int, stop: int) -> Json:
+    """Render and judge the edits of plan ranks [start, stop): only what is missing is made."""
     j = open_job(job)
-    with stage(f"render-{start}-{stop}", "edits") as report:
-        return render_shard(
-            j.lake,
-            build=build,
-            start=start,
-            stop=stop,
-            settings=j.recipe.editor,
-            vocabulary=j.vocabulary,
-            progress=report,
-        )
-
-
-@task(name="check shard", task_run_name="check {start}-{stop}", **_RETRIED)
-def check(job: Json, build: str, start: int, stop: int) -> Json:
-    """Measure and judge a shard; every verdict is a row."""
-    j = open_job(job)
-    with stage(f"check-{start}-{stop}", "edits") as report:
-        return check_shard(
-            j.lake,
-            build=build,
-            start=start,
-            stop=stop,
-            gates=j.recipe.gates,
-            segmenter=j.recipe.editor.segmenter,
-            vocabulary=j.vocabulary,
-            progress=report,
-        )
+    made = render_shard(
+        j.lake,
+        build=build,
+        start=start,
+        stop=stop,
+        settings=j.recipe.editor,
+        vocabulary=j.vocabulary,
+        progress=lambda done, total: tell(f"edits-{start}", done, total),
+    )
+    judged = check_shard(
+        j.lake,
+        build=build,
+        start=start,
+        stop=stop,
+        gates=j.recipe.gates,
+        segmenter=j.recipe.editor.segmenter,
+        vocabulary=j.vocabulary,
+        progress=lambda done, total: tell(f"check-{start}", done, total),
+    )
+    return {**made, **judged}
 
 
 @task(name="publish", **_RETRIED)
 def publish(job: Json, build: str, cohort: str) -> Json:
-    """Accepted samples become `name@N` by one commit; equal content publishes nothing new."""
+    """Accepted samples become `name@N` by one commit; equal content publishes nothing new.
+
+    Where too few passed, the page of the rejects is written and nothing is published.
+    """
     j = open_job(job)
-    samples = j.lake.read("samples", where={"build": build})
-    verdicts = samples["verdict"].to_pylist()
-    create_markdown_artifact(
-        key="verdicts", markdown=artifacts.verdict_markdown(samples), description="Verdicts and reasons"
-    )
-    rows = samples.filter([v == "accepted" for v in verdicts])
-    if rows.num_rows:
-        sheet = contact_sheet(rows.sort_by("edit_id").slice(0, 8).to_pylist(), j.lake.get)
-        create_markdown_artifact(
-            key="contact-sheet",
-            markdown=artifacts.image_markdown(sheet, "source, edit and difference of 8 samples"),
-            description="Source, edit, difference",
-        )
-    if rows.num_rows < j.recipe.min_accepted:
+    samples = samples_of(j.lake, build)
+    accepted = samples.filter([v == "accepted" for v in samples["verdict"].to_pylist()])
+    _show_samples(j, samples, accepted)
+    if accepted.num_rows < j.recipe.min_accepted:
+        where = _page(j, build, cohort, version=None, evaluation=None, sentence="", seconds={})
         raise BadInput(
             "recipe: min_accepted",
             j.recipe.min_accepted,
-            f"no more than the {rows.num_rows} of {samples.num_rows} samples that passed; nothing was published",
+            f"no more than the {accepted.num_rows} of {samples.num_rows} edits that passed; nothing was published, "
+            f"and {where} shows why",
         )
+    rejected = samples.num_rows - accepted.num_rows
     made = j.lake.publish(
         subset=j.recipe.name,
         build=build,
         cohort=cohort,
-        rows=rows,
+        rows=accepted,
         planned=samples.num_rows,
-        rejected=samples.num_rows - rows.num_rows,
-        recipe=job,
+        rejected=rejected,
+        recipe=public_recipe(j.recipe),
         code=CODE_VERSION,
         created=datetime.now(UTC),
     )
-    return {
-        "subset": made.subset,
-        "version": made.version,
-        "digest": made.digest,
-        "new": made.new,
-        "planned": samples.num_rows,
-        "accepted": rows.num_rows,
-        "rejected": samples.num_rows - rows.num_rows,
-    }
+    counts = {"planned": samples.num_rows, "accepted": accepted.num_rows, "rejected": rejected}
+    return {"subset": made.subset, "version": made.version, "digest": made.digest, "new": made.new, **counts}
+
+
+def _show_samples(j: Job, samples: pa.Table, accepted: pa.Table) -> None:
+    create_markdown_artifact(
+        key="verdicts", markdown=artifacts.verdict_markdown(samples), description="Verdicts and reasons"
+    )
+    if accepted.num_rows:
+        sheet = contact_sheet(accepted.slice(0, 8).to_pylist(), j.lake.get)
+        picture = artifacts.image_markdown(sheet, "source, edit and difference of 8 samples")
+        create_markdown_artifact(key="contact-sheet", markdown=picture, description="Source, edit, difference")
 
 
 @task(name="evaluate", **_RETRIED)
@@ -171,21 +167,29 @@ def evaluate(job: Json, build: str, cohort: str, version: int) -> Json:
 @task(name="page", **_RETRIED)
 def page(job: Json, build: str, cohort: str, published: Json, evaluation: Json, seconds: dict[str, float]) -> str:
     """One offline HTML file that tells the build's story."""
-    j = open_job(job)
+    return _page(
+        open_job(job),
+        build,
+        cohort,
+        version=published["version"],
+        evaluation=evaluation["evaluation"],
+        sentence=evaluation["sentence"],
+        seconds=seconds,
+    )
+
+
+def _page(j: Job, build: str, cohort: str, **what: Any) -> str:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
     uri = build_page(
         j.lake,
         j.recipe,
         build=build,
         cohort=cohort,
-        version=published["version"],
-        evaluation=evaluation["evaluation"],
-        sentence=evaluation["sentence"],
         vocabulary=j.vocabulary,
-        stage_seconds=seconds,
         code=CODE_VERSION,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=created,
+        **what,
     )
-    create_link_artifact(
-        key="page", link=Path(uri).as_uri() if uri.startswith("/") else uri, description="The build's page"
-    )
+    link = Path(uri).as_uri() if uri.startswith("/") else uri
+    create_link_artifact(key="page", link=link, description="The build's page")
     return uri

@@ -17,8 +17,11 @@ from cars_core.anatomy.masks import Anatomy, Mask
 from cars_core.phantom.findings import Placed, cover, lung_frame
 from schemas.errors import BadInput
 
+#: A lung this much darker than the other (display units of attenuation) is the clear one.
+CLEARER = 0.3
+
 #: Part of `edit_id`: change it when the same operation gets another mask.
-POLICY = "regions-1"
+POLICY = "regions-2"
 
 #: Values of a mask picture.
 EDIT, BAND, KEEP = 255, 128, 0
@@ -86,6 +89,23 @@ def edit_region(step: Pass, anatomy: Anatomy) -> Mask:
     if not region.any():
         raise BadInput(f"{step.kind} {step.finding}", "an empty edit mask", "a region inside the film's lungs")
     return region
+
+
+def likely_sides(attenuation: NDArray[np.float32], finding: str, anatomy: Anatomy) -> tuple[str, ...]:
+    """Sides on which a finding that adds tissue may lie: both, unless one lung is clearly the clearer.
+
+    Compared is the median attenuation [H, W] of where such a finding lies, the heart left out. A label does
+    not say where a finding is, and clearing a lung that never held it would do harm.
+    """
+    levels = {}
+    for side in ("left", "right"):
+        region = edit_region(Pass("delete", finding, side, 0.5, 0), anatomy) & anatomy.lung(side) & ~anatomy.heart
+        if not region.any():
+            return ("left", "right")
+        levels[side] = float(np.median(attenuation[region]))
+    if abs(levels["left"] - levels["right"]) < CLEARER:
+        return ("left", "right")
+    return (max(levels, key=lambda side: levels[side]),)
 
 
 def _main_parts(mask: Mask, share: float = 0.05) -> Mask:

@@ -33,6 +33,7 @@ class Segmenter:
     def __init__(self, folder: str | Path | None = None) -> None:
         folder = Path(folder) if folder else DEFAULT
         self.card = weights.read_card(folder, kind="segmenter")
+        weights.require_keys(self.card, folder, "size", "width")
         self.digest: str = self.card["sha256"]
         self.size: int = self.card["size"]
         self.net = SegmenterNet(width=self.card["width"])

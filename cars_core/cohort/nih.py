@@ -215,6 +215,8 @@ class NihSource:
 def _label_file(root: Path, labels: str | None) -> Path:
     if labels is not None:
         path = root / labels
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise BadInput("recipe: cohort.labels", labels, "a file inside cohort.root")
         if not path.is_file():
             raise BadInput("recipe: cohort.labels", labels, f"a file in {root}")
         return path

@@ -11,7 +11,7 @@ from cars_core.cohort.ingest import train_rows
 from cars_core.coverage.gaps import find_gaps
 from cars_core.coverage.plan import plan_edits
 from cars_core.digest import digest
-from cars_core.generate.denoiser import load_denoiser
+from cars_core.generate.denoiser import Denoiser, load_denoiser
 from cars_core.generate.shard import render_key
 from cars_core.lake.lake import Lake
 from cars_core.vocabulary import Vocabulary
@@ -22,7 +22,7 @@ from schemas.recipe import Recipe
 CODE = "build-1"
 
 
-def build_digest(recipe: Recipe, cohort: str, vocabulary: Vocabulary, *, editor: str, segmenter: str) -> str:
+def build_digest(recipe: Recipe, cohort: str, vocabulary: Vocabulary, *, editor: Denoiser, segmenter: str) -> str:
     """Names a build by all that decides its samples (not where the lake is, nor how it is scheduled)."""
     return digest(
         [
@@ -33,8 +33,9 @@ def build_digest(recipe: Recipe, cohort: str, vocabulary: Vocabulary, *, editor:
             recipe.gaps.model_dump(),
             recipe.plan.model_dump(),
             recipe.gates.model_dump(),
-            render_key(recipe.editor, editor=editor, segmenter=segmenter),
-            [[f.name, f.outline] for f in vocabulary.findings],
+            render_key(recipe.editor, editor=editor.digest, segmenter=segmenter),
+            {kind: sorted(names) for kind, names in editor.offers.items()},
+            [[f.name, list(f.parents), f.outline, f.sided, sorted(f.excludes)] for f in vocabulary.findings],
         ],
         length=16,
     )
@@ -50,10 +51,10 @@ def write_plan(lake: Lake, recipe: Recipe, *, cohort: str, vocabulary: Vocabular
             is nothing to plan.
     """
     denoiser, segmenter = load_denoiser(recipe.editor.weights), load_segmenter(recipe.editor.segmenter)
-    build = build_digest(recipe, cohort, vocabulary, editor=denoiser.digest, segmenter=segmenter.digest)
+    build = build_digest(recipe, cohort, vocabulary, editor=denoiser, segmenter=segmenter.digest)
+    refuse_strangers(lake, cohort, denoiser, vocabulary)
     gaps = lake.read("gaps", where={"build": build})
     if not gaps.num_rows:
-        refuse_leak(lake, cohort, denoiser.card)
         train = train_rows(lake, cohort)
         found = find_gaps(train, recipe.gaps, vocabulary=vocabulary)
         if not found.num_rows:
@@ -88,14 +89,26 @@ def write_plan(lake: Lake, recipe: Recipe, *, cohort: str, vocabulary: Vocabular
     }
 
 
-def refuse_leak(lake: Lake, cohort: str, card: dict[str, Any]) -> None:
-    """Law 1: an editor may not have seen an evaluation patient. Its card names the films it was trained on."""
-    seen = set(card.get("trained_on", ()))
+def refuse_strangers(lake: Lake, cohort: str, denoiser: Denoiser, vocabulary: Vocabulary) -> None:
+    """Law 1: an editor may not have seen an evaluation patient; and its findings must be this vocabulary's.
+
+    Its card names the films it was trained on, by the first 12 digits of their `image_id`.
+    """
+    for name, bit in denoiser.findings:
+        if vocabulary[name].bit != bit:
+            raise BadInput(
+                f"editor weights: {name}", f"bit {bit}", f"bit {vocabulary[name].bit}, as in this vocabulary"
+            )
+    if "trained_on" not in denoiser.card:
+        raise BadInput(
+            "editor card", "no trained_on", "the films the editor was trained on, so that a leak can be seen"
+        )
+    seen = set(denoiser.card["trained_on"])
     for split in ("validate", "test"):
         held = {i[:12] for i in train_rows(lake, cohort, split)["image_id"].to_pylist()}
         if seen & held:
             raise BadInput(
                 "editor weights",
                 f"trained on {len(seen & held)} films of the {split} split",
-                "an editor that has seen training patients only (train one on this recipe, or use the recipe's seed)",
+                "an editor that has seen training patients only (cars train editor RECIPE makes one)",
             )

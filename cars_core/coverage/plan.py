@@ -44,7 +44,8 @@ def plan_edits(train: pa.Table, gaps: pa.Table, settings: Plan, *, offered: Mapp
     Side, severity and seed of an edit are drawn from (seed, image_id, operations), and from nothing else
     but how often the very same edit was planned before, so a row does not hang on other rows. Inserted
     findings that lie on one side get left or right; deleted ones both, since labels do not say where a
-    finding is. `edit_id` is the digest of [image_id, operations, seed, render_key].
+    finding is. `edit_id` is the digest of [image_id, object, operations, seed, render_key]: the film as it is edited,
+    not only as it was read.
 
     Args:
         train: rows of COHORT, all accepted and of split train. Their order does not matter.
@@ -86,7 +87,8 @@ def plan_edits(train: pa.Table, gaps: pa.Table, settings: Plan, *, offered: Mapp
         operations, edit_seed = _draw(pick.operations, seed=seed, image_id=film["image_id"], copy=copy,
                                       vocabulary=vocabulary)
         edits.append({
-            **constant, "edit_id": digest([film["image_id"], operations, edit_seed, render_key], length=32),
+            **constant, "edit_id": digest(
+                [film["image_id"], film["object"], operations, edit_seed, render_key], length=32),
             "rank": rank, "image_id": film["image_id"], "object": film["object"], "patient": film["patient"],
             "operations": operations, "source_present": film["present"], "present": target.present,
             "absent": target.absent, "uncertain": target.uncertain, "gap": gap, "cost": pick.cost,

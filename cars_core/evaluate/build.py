@@ -11,11 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cars_core.cohort.ingest import train_rows
-from cars_core.digest import digest
+from cars_core.digest import digest, file_digest
 from cars_core.evaluate.compare import evaluate, plain_sentence
 from cars_core.evaluate.data import FilmSet
 from cars_core.lake.lake import Lake
-from cars_core.lake.subsets import subset_rows
+from cars_core.lake.subsets import subset_digest, subset_rows
 from cars_core.vocabulary import Vocabulary
 from schemas.recipe import Recipe
 from schemas.tables import EVALUATIONS
@@ -42,6 +42,18 @@ def film_set(lake: Lake, rows: pa.Table, bits: list[int]) -> FilmSet:
     )
 
 
+def filled_combinations(lake: Lake, build: str, members: pa.Table) -> list[list[str]]:
+    """Combinations of two findings or more that some published edit brought together, sorted."""
+    vectors = [(r["present"], r["source_present"]) for r in members.select(["present", "source_present"]).to_pylist()]
+    gaps = lake.read("gaps", where={"build": build}).to_pylist()
+    return sorted(
+        g["findings"]
+        for g in gaps
+        if g["order"] > 1
+        and any(after & g["gap"] == g["gap"] and before & g["gap"] != g["gap"] for after, before in vectors)
+    )
+
+
 def evaluate_subset(
     lake: Lake,
     recipe: Recipe,
@@ -59,12 +71,13 @@ def evaluate_subset(
     """
     findings = recipe.gaps.findings
     members = subset_rows(lake, recipe.name, version)
-    key = digest([CODE, cohort, sorted(members["edit_id"].to_pylist()), findings, recipe.evaluation.model_dump()])
+    filled = filled_combinations(lake, build, members)
+    pretrained = file_digest(recipe.evaluation.pretrained) if recipe.evaluation.pretrained else None
+    settings = recipe.evaluation.model_dump(exclude={"pretrained"})
+    key = digest([CODE, cohort, subset_digest(members), findings, filled, settings, pretrained])
     there = lake.read("evaluations", where={"evaluation": key})
     if not there.num_rows:
         bits = [vocabulary[f].bit for f in findings]
-        gaps = lake.read("gaps", where={"build": build}).to_pylist()
-        filled = [g["findings"] for g in gaps if g["planned"] and len(g["findings"]) > 1]
         splits = {s: film_set(lake, train_rows(lake, cohort, s), bits) for s in ("train", "validate", "test")}
         rows = evaluate(
             real=splits["train"],

@@ -24,10 +24,17 @@ Progress = Callable[[int, int], None]
 #: Films are trained on at this height: the model sees regions, and smaller films make pairs faster.
 HEIGHT = 320
 
+#: Films held at the most, about 0.5 MB each.
+MOST = 2000
+
 
 def cohort_bases(lake: Lake, cohort: str, segmenter: Segmenter, *, progress: Progress) -> list[Base]:
-    """Films of a cohort's training patients, with the segmenter's masks; those without both lungs are left out."""
-    rows, out = train_rows(lake, cohort).to_pylist(), []
+    """Films of a cohort's training patients, with the segmenter's masks; those without both lungs are left out.
+
+    Of a larger cohort, MOST films by digest: they are held in memory.
+    """
+    rows = train_rows(lake, cohort).sort_by("image_id").slice(0, MOST).to_pylist()
+    out = []
     for i, row in enumerate(rows):
         film = read_png(lake.get(row["object"]))
         size = (round(film.shape[1] * HEIGHT / film.shape[0]), HEIGHT)
@@ -38,7 +45,7 @@ def cohort_bases(lake: Lake, cohort: str, segmenter: Segmenter, *, progress: Pro
             require_lungs(anatomy, where="training film")
         except BadInput:
             continue
-        out.append(Base(film, anatomy, row["present"], row["image_id"]))
+        out.append(Base(film, anatomy, row["present"], row["image_id"], row["patient"]))
     return out
 
 
@@ -51,6 +58,10 @@ def simulated_bases(n: int, *, seed: int, vocabulary: Vocabulary, progress: Prog
         wide = at % 3 == 0
         placed = (Placed("cardiomegaly", "both", 0.1 + 0.8 * (at % 97) / 97, at),) if wide else ()
         made = render(draw_patient(at), placed, size=HEIGHT, noise_seed=at)
-        out.append(Base(made.pixels, made.anatomy, heart if wide else 0, bytes_digest(made.pixels.tobytes())))
+        out.append(
+            Base(
+                made.pixels, made.anatomy, heart if wide else 0, bytes_digest(made.pixels.tobytes()), f"simulated-{at}"
+            )
+        )
         progress(i + 1, n)
     return out

@@ -106,6 +106,7 @@ class Denoiser:
         folder = Path(folder) if folder else DEFAULT
         self.card: dict[str, Any] = weights.read_card(folder, kind="editor")
         self.digest: str = self.card["sha256"]
+        weights.require_keys(self.card, folder, "findings", "channels", "offers")
         self.findings = [(str(n), int(b)) for n, b in self.card["findings"]]
         self.unet = build_unet(len(self.findings), channels=tuple(self.card["channels"]))
         weights.load_weights(self.unet, folder)

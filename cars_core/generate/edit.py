@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional as F
 
-from cars_core.anatomy.masks import Anatomy, Mask
-from cars_core.anatomy.regions import crop_box, edit_region, mask_picture, passes
+from cars_core.anatomy.masks import Anatomy
+from cars_core.anatomy.regions import Pass, crop_box, edit_region, likely_sides, mask_picture, passes
 from cars_core.generate.denoiser import REGION, Condition, Denoiser
 from cars_core.phantom.display import add_attenuation, to_attenuation
 from cars_core.vocabulary import Vocabulary
@@ -21,7 +21,7 @@ from schemas.errors import BadInput
 Film = NDArray[np.uint8]
 
 #: Part of `edit_id`: change it when the same plan row gives other pixels.
-CODE = "edit-1"
+CODE = "edit-2"
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,10 @@ def edit_film(
                 "already " + ("present" if shown else "absent"),
                 f"a film {'without' if shown else 'with'} it",
             )
-    for step in passes(operations, seed):
+    for step in _located(operations, film, anatomy, seed=seed, vocabulary=vocabulary):
         bit = 1 << vocabulary[step.finding].bit
-        after = present | bit if step.kind == "insert" else present & ~bit
+        # Before and after this pass, with all that earlier passes did.
+        before, after = (present & ~bit, present | bit) if step.kind == "insert" else (present | bit, present & ~bit)
         mask = mask_picture(edit_region(step, anatomy))
         box = crop_box(mask)
         change = denoiser.sample(
@@ -116,7 +117,7 @@ def edit_film(
                 finding=step.finding,
                 severity=step.severity,
                 side=step.side,
-                source_present=present | (bit if step.kind == "delete" else 0),
+                source_present=before,
                 target_present=after,
                 box_share=box[2] / film.shape[0],
             ),
@@ -127,10 +128,19 @@ def edit_film(
         if not bool(torch.isfinite(change).all()):
             raise BadInput(f"{step.kind} {step.finding}", "not a number", "finite changes from the editor")
         out = lay_change(out, change, box, paste_weight(mask))
-        masks = np.maximum(masks, mask)
+        masks, present = np.maximum(masks, mask), after
     return Edited(out, masks)
 
 
-def kept(mask: Film) -> Mask:
-    """Pixels an edit may not touch, bool [H, W]."""
-    return mask == 0
+def _located(
+    operations: list[dict[str, Any]], film: Film, anatomy: Anatomy, *, seed: int, vocabulary: Vocabulary
+) -> list[Pass]:
+    """The passes of an edit, without deletions from a lung that is clear of the finding."""
+    out = []
+    for step in passes(operations, seed):
+        if step.kind == "delete" and vocabulary[step.finding].sided:
+            asked = next(o["side"] for o in operations if (o["kind"], o["finding"]) == ("delete", step.finding))
+            if asked == "both" and step.side not in likely_sides(to_attenuation(film), step.finding, anatomy):
+                continue
+        out.append(step)
+    return out

@@ -55,10 +55,10 @@ def stack_name() -> str:
     return f"torch {torch.__version__}, diffusers {diffusers.__version__}, cpu {platform.machine()}, float32"
 
 
-def rendered(lake: Lake, edits: list[str] | None = None) -> set[str]:
-    """Ids of edits the lake holds, rendered or failed for good; restricted to `edits` when given."""
-    done = set(lake.read("renders", columns=["edit_id"])["edit_id"].to_pylist())
-    return done if edits is None else done & set(edits)
+def renders_of(lake: Lake, edits: list[str]) -> dict[str, dict[str, Any]]:
+    """RENDERS rows of some edits by id, one an edit: where two builds made it at once, one with a picture."""
+    rows = lake.read("renders", where={"edit_id": edits}).to_pylist()
+    return {r["edit_id"]: r for r in sorted(rows, key=lambda r: (r["object"] is not None, r["object"] or ""))}
 
 
 def shards(total: int, size: int) -> Iterator[tuple[int, int]]:
@@ -69,8 +69,8 @@ def shards(total: int, size: int) -> Iterator[tuple[int, int]]:
 
 def plan_rows(lake: Lake, build: str, start: int, stop: int) -> list[dict[str, Any]]:
     """The plan's rows with rank in [start, stop), in rank order."""
-    rows = lake.read("plan", where={"build": build}).to_pylist()
-    return sorted((r for r in rows if start <= r["rank"] < stop), key=lambda r: r["rank"])
+    rows = lake.read("plan", where={"build": build, "rank": range(start, stop)}).to_pylist()
+    return sorted(rows, key=lambda r: r["rank"])
 
 
 def render_shard(
@@ -85,17 +85,23 @@ def render_shard(
 ) -> dict[str, int]:
     """Render what is missing of a slice of the plan.
 
-    An edit that cannot be made (no lungs found, damaged source) becomes a row with its error; the rest
-    goes on. Returns counts: made, failed, reused.
+    An edit that cannot be made (no lungs found, an operation the editor refuses) becomes a row with its
+    error; the rest goes on. A film that the lake has lost or damaged is the lake's fault, not the edit's:
+    it ends the shard, and the edit stays to be made. Returns counts: made, failed, reused.
+
+    Raises:
+        BadInput: weights other than those the plan was made for.
+        OSError, RuntimeError: the lake cannot be read or written.
     """
     rows = plan_rows(lake, build, start, stop)
-    done = rendered(lake, [r["edit_id"] for r in rows])
+    done = renders_of(lake, [r["edit_id"] for r in rows])
     missing = [r for r in rows if r["edit_id"] not in done]
     counts = {"made": 0, "failed": 0, "reused": len(rows) - len(missing)}
     progress(counts["reused"], len(rows))
     if not missing:
         return counts
     denoiser, segmenter = load_denoiser(settings.weights), load_segmenter(settings.segmenter)
+    require_weights(missing, editor=denoiser.digest, segmenter=segmenter.digest)
     for at in range(0, len(missing), settings.chunk):
         chunk = missing[at : at + settings.chunk]
         made = []
@@ -111,6 +117,17 @@ def render_shard(
             key=digest(["renders", [r["edit_id"] for r in chunk]]),
         )
     return counts
+
+
+def require_weights(rows: list[dict[str, Any]], *, editor: str, segmenter: str) -> None:
+    """Raises BadInput unless the loaded weights are those the plan's rows name: else one edit_id would
+    stand for two pictures."""
+    for row in rows:
+        for kind, loaded in (("editor", editor), ("segmenter", segmenter)):
+            if row[kind] != loaded:
+                raise BadInput(
+                    f"{kind} weights", loaded[:12], f"{row[kind][:12]}, which edit {row['edit_id']} was planned for"
+                )
 
 
 def render_edit(

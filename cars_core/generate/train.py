@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from cars_core import weights
 from cars_core.digest import digest
 from cars_core.generate.denoiser import FOLD, REGION, SCALE, Denoiser, build_unet, encode, scheduler
-from cars_core.generate.pairs import JITTER, TRAINED, Base, Pair, make_pair, make_pairs
+from cars_core.generate.pairs import JITTER, OPERATIONS, TRAINED, Base, Pair, make_pair, make_pairs
 from cars_core.phantom.display import to_attenuation
 from cars_core.vocabulary import Vocabulary
 from schemas.errors import BadInput
@@ -81,21 +81,23 @@ def train_editor(
     lr: float = 4e-4,
     seed: int = 0,
     channels: tuple[int, ...] = (96, 128, 192),
+    each: int = 16,
     data: str = "",
     command: str = "cars train editor",
     progress: Progress = lambda done, total: None,
     stage: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """Train on `bases` (training patients only), test on a tenth of them kept aside, write weights and card.
+    """Train on `bases` (training patients only), test on a tenth of the patients kept aside, write weights and card.
 
-    Returns the card. Its `trained_on` names every film used, by the first 12 digits of its `image_id`, so
-    that a build can refuse an editor that has seen its evaluation patients.
+    Returns the card; `each` held-out edits an operation are scored in it. Its `trained_on` names every film
+    used, by the first 12 digits of its `image_id`, so that a build can refuse an editor that has seen its
+    evaluation patients.
 
     Raises:
         BadInput: too few films with usable lungs.
     """
-    aside = [b for b in bases if int(digest(["editor", b.image_id], length=8), 16) % 10 == 0]
-    train = [b for b in bases if int(digest(["editor", b.image_id], length=8), 16) % 10 != 0]
+    aside = [b for b in bases if _kept_aside(b)]
+    train = [b for b in bases if not _kept_aside(b)]
     if len(train) < 8 or not aside:
         raise BadInput("training films", len(bases), "at least some twenty films with both lungs found")
     stage("pairs")
@@ -125,7 +127,7 @@ def train_editor(
         "command": command,
         "licence": "Apache-2.0",
         "trained_on": sorted({b.image_id[:12] for b in bases}),
-        "offers": {"insert": [f for f, _ in findings], "delete": [f for f, _ in findings]},
+        "offers": {"insert": [], "delete": []},  # nothing, until it has been tested
         "use": "research software for data building, never for diagnosis",
     }
     stage("steps")
@@ -162,10 +164,15 @@ def train_editor(
     card["loss"] = round(float(np.mean(losses[-200:])), 5)
     weights.save_weights(out, ema, card)
     stage("test")
-    scores = score_editor(Denoiser(out), aside, vocabulary=vocabulary, progress=progress)
-    offers = {kind: [f for f, _ in findings if _good(scores.get(f"{kind} {f}"))] for kind in ("insert", "delete")}
+    scores = score_editor(Denoiser(out), aside, vocabulary=vocabulary, each=each, progress=progress)
+    good = [(kind, f) for kind, f in OPERATIONS if _good(scores.get(f"{kind} {f}"))]
+    offers = {kind: [f for k, f in good if k == kind] for kind in ("insert", "delete")}
     weights.save_weights(out, ema, {**card, "offers": offers, "scores": scores})
     return json.loads((out / "model.json").read_text())  # type: ignore[no-any-return]
+
+
+def _kept_aside(base: Base) -> bool:
+    return int(digest(["editor", base.patient], length=8), 16) % 10 == 0
 
 
 def _good(score: dict[str, float] | None) -> bool:
@@ -191,10 +198,9 @@ def score_editor(
     median of mean absolute change there, beside `asked`, what the true edits change.
     """
     rng, out = np.random.default_rng(seed), {}
-    jobs = [(kind, f) for f in TRAINED for kind in ("insert", "delete")]
     crop = slice(JITTER // 2, JITTER // 2 + REGION)
     sham, asked = [], []
-    for done, (kind, finding) in enumerate(jobs):
+    for done, (kind, finding) in enumerate(OPERATIONS):
         before_db: list[float] = []
         after_db: list[float] = []
         for _ in range(20 * each):
@@ -248,7 +254,7 @@ def score_editor(
                 "gain_db": round(float(np.median(gain)), 2),
                 "closer": round(float((gain > 0).mean()), 3),
             }
-        progress(done + 1, len(jobs))
+        progress(done + 1, len(OPERATIONS))
     out["sham"] = {
         "n": len(sham),
         "change": round(float(np.median(sham)), 4),

@@ -148,8 +148,11 @@ class Lake:
         raise AssertionError  # _attempts ends by raising
 
     def read(self, table: str, *, columns: Sequence[str] | None = None,
-             where: Mapping[str, str | int] | None = None) -> pa.Table:
-        """Rows of a table, those whose columns equal `where`; filters are pushed down to the files.
+             where: Mapping[str, str | int | Sequence[str] | range] | None = None) -> pa.Table:
+        """Rows of a table that meet `where`; filters are pushed down to the files.
+
+        Args:
+            where: column -> the value it equals, strings it is one of, or a range (step 1) it lies in.
 
         Returns:
             A table with exactly the schema's types (empty when nothing was ever written), in no
@@ -165,8 +168,8 @@ class Lake:
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
         condition = None
         for column, value in (where or {}).items():
-            equal = pds.field(column) == pa.scalar(value, schema.field(column).type)
-            condition = equal if condition is None else condition & equal
+            one = _condition(pds.field(column), value, schema.field(column).type)
+            condition = one if condition is None else condition & one
         return self.dataset(table).to_table(columns=wanted.names, filter=condition).cast(wanted)
 
     def dataset(self, table: str) -> pds.Dataset:
@@ -233,6 +236,14 @@ class Lake:
 def _one_line(error: Exception) -> str:
     """An error's words without delta-rs' colours and line ends."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:300]
+
+
+def _condition(field: Any, value: str | int | Sequence[str] | range, kind: pa.DataType) -> Any:
+    if isinstance(value, range):
+        return (field >= value.start) & (field < value.stop)
+    if isinstance(value, str | int):
+        return field == pa.scalar(value, kind)
+    return field.isin(pa.array(value, kind))
 
 
 def _object_name(sha: str) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cars_core.anatomy.segment import Segmenter, load_segmenter
 from cars_core.digest import digest
-from cars_core.generate.shard import plan_rows, read_png
+from cars_core.generate.shard import plan_rows, read_png, renders_of
 from cars_core.lake.lake import Lake
 from cars_core.quality.gates import verdict
 from cars_core.quality.measures import measure
@@ -34,6 +34,16 @@ _CARRIED = (
 )
 
 
+def samples_of(lake: Lake, build: str) -> pa.Table:
+    """All samples of a build (schema SAMPLES), each edit once, sorted by edit_id.
+
+    Two processes that judged the same edit at the same time leave two equal rows; one is read.
+    """
+    rows = lake.read("samples", where={"build": build}).sort_by("edit_id")
+    ids = rows["edit_id"].to_pylist()
+    return rows.filter([i == 0 or ids[i - 1] != e for i, e in enumerate(ids)]) if ids else rows
+
+
 def check_shard(
     lake: Lake,
     *,
@@ -48,10 +58,11 @@ def check_shard(
 ) -> dict[str, int]:
     """Judge what is not yet judged of a slice of the plan; returns counts accepted and rejected of all of it."""
     rows = plan_rows(lake, build, start, stop)
-    there = lake.read("samples", columns=["edit_id", "verdict"], where={"build": build}).to_pylist()
+    ids = [r["edit_id"] for r in rows]
+    there = lake.read("samples", columns=["edit_id", "verdict"], where={"build": build, "edit_id": ids}).to_pylist()
     verdicts = {r["edit_id"]: r["verdict"] for r in there}
     missing = [r for r in rows if r["edit_id"] not in verdicts]
-    renders = {r["edit_id"]: r for r in lake.read("renders").to_pylist()} if missing else {}
+    renders = renders_of(lake, [r["edit_id"] for r in missing]) if missing else {}
     masks = load_segmenter(segmenter) if missing else None
     progress(len(rows) - len(missing), len(rows))
     for at in range(0, len(missing), chunk):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
@@ -13,9 +12,10 @@ from cars_core.generate.denoiser import DEFAULT
 from cars_core.generate.shard import png_bytes
 from cars_core.generate.truth import true_edit
 from cars_core.lake.lake import Lake
+from cars_core.quality.check import samples_of
 from cars_core.report.page import BuildFacts, render_page
 from cars_core.vocabulary import Vocabulary
-from schemas.recipe import Recipe
+from schemas.recipe import Recipe, public_recipe
 
 CITATION = {
     "nih": "Films: NIH Clinical Center, ChestX-ray8 (Wang et al., CVPR 2017).",
@@ -49,13 +49,13 @@ def build_page(
     evaluation: str | None,
     sentence: str,
     vocabulary: Vocabulary,
-    stage_seconds: dict[str, float],
+    seconds: dict[str, float],
     code: str,
     created: str,
 ) -> str:
     """Write the page; returns its URI."""
     films = lake.read("cohort", columns=["status", "reason", "patient"], where={"cohort": cohort})
-    samples, plan = lake.read("samples", where={"build": build}), lake.read("plan", where={"build": build})
+    samples, plan = samples_of(lake, build), lake.read("plan", where={"build": build})
     by_edit = {r["edit_id"]: r for r in plan.to_pylist()}
     verdicts = samples["verdict"].to_pylist()
     digest = ""
@@ -79,7 +79,7 @@ def build_page(
         digest=digest,
         build=build,
         seed=recipe.seed,
-        recipe=_without_places(recipe),
+        recipe=public_recipe(recipe),
         code=code,
         created=created,
         counts={
@@ -90,7 +90,7 @@ def build_page(
             "accepted": verdicts.count("accepted"),
             "rejected": verdicts.count("rejected"),
         },
-        stage_seconds=stage_seconds,
+        stage_seconds=seconds,
         licences=sorted(set(samples["licence"].to_pylist())),
         sentence=sentence,
         editor=card,
@@ -109,13 +109,3 @@ def build_page(
     )
     name = f"{recipe.name}-{version}.html" if version is not None else f"{recipe.name}-{build}.html"
     return lake.write_page(name, html.encode())
-
-
-def _without_places(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON for a page that may be passed on: folders of the builder's machine left out."""
-    raw: dict[str, Any] = json.loads(recipe.model_dump_json(by_alias=True))
-    raw.pop("lake")
-    for key in ("root", "key_file"):
-        if raw["cohort"].pop(key) is not None:
-            raw["cohort"][key] = "(the builder's own)"
-    return raw

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cars_core.anatomy.masks import Anatomy
-from cars_core.anatomy.regions import BAND, EDIT, KEEP, Pass, crop_box, edit_region, mask_picture, passes
+from cars_core.anatomy.regions import BAND, EDIT, KEEP, Pass, crop_box, edit_region, likely_sides, mask_picture, passes
 from cars_core.phantom.findings import OVERLAID
 from schemas.errors import BadInput
 
@@ -90,3 +90,13 @@ def test_a_film_without_that_lung_is_refused_by_name() -> None:
     empty = Anatomy(np.zeros_like(a.left_lung), a.right_lung, a.heart)
     with pytest.raises(BadInput, match="left lung"):
         edit_region(Pass("insert", "mass", "left", 0.5, 1), empty)
+
+
+def test_a_deletion_leaves_the_clear_lung_alone() -> None:
+    """Labels do not say the side: clearing a lung that never held the fluid would paint a disease out of nothing."""
+    a = chest()
+    even = np.full(a.heart.shape, -1.0, np.float32)
+    assert likely_sides(even, "effusion", a) == ("left", "right")
+    wet = even.copy()
+    wet[60:, :][a.right_lung[60:, :]] = 1.0
+    assert likely_sides(wet, "effusion", a) == ("right",)

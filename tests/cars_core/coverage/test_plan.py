@@ -246,7 +246,7 @@ def test_draws_depend_on_the_film_and_its_operations_only() -> None:
                                                                             ("edit_id", "operations", "seed")]
     rows = list(lots.values())
     for r in rows:
-        assert r["edit_id"] == digest([r["image_id"], r["operations"], r["seed"], "k"])[:32]
+        assert r["edit_id"] == digest([r["image_id"], r["object"], r["operations"], r["seed"], "k"])[:32]
         assert 0 <= r["seed"] < 2**63
     operations = [o for r in rows for o in r["operations"]]
     severities = [o["severity"] for o in operations]

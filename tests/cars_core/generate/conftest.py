@@ -34,7 +34,7 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Denoiser:
 @pytest.fixture(scope="session")
 def base() -> Base:
     made = render(draw_patient(5), (), size=192, noise_seed=2)
-    return Base(made.pixels, made.anatomy, 0, "0" * 64)
+    return Base(made.pixels, made.anatomy, 0, "0" * 64, "p5")
 
 
 @pytest.fixture(scope="session")

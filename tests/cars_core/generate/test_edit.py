@@ -88,6 +88,30 @@ def test_not_a_number_is_refused_not_painted(base: Base, denoiser: Denoiser, mon
         edit(base, denoiser, op())
 
 
+def test_each_pass_is_told_what_the_passes_before_it_did(
+    base: Base, denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delete an effusion, insert a mass and a nodule: the last pass must know of the mass, and of no effusion."""
+    told: list[Condition] = []
+
+    def spy(self: Denoiser, *, condition: Condition, **_: Any) -> torch.Tensor:
+        told.append(condition)
+        return torch.zeros(REGION, REGION)
+
+    monkeypatch.setattr(Denoiser, "sample", spy)
+    effusion, mass, nodule = (VOCABULARY.mask([n]) for n in ("effusion", "mass", "nodule"))
+    monkeypatch.setattr("cars_core.generate.edit.likely_sides", lambda *_: ("left", "right"))
+    operations = [op(finding="nodule"), op(finding="mass"), op(kind="delete", side="both")]
+    edit(base, denoiser, *operations, present=effusion)
+    said = [(c.finding, c.side, c.source_present, c.target_present) for c in told]
+    assert said == [
+        ("effusion", "left", effusion, 0),
+        ("effusion", "right", effusion, 0),
+        ("mass", "left", 0, mass),
+        ("nodule", "left", mass, mass | nodule),
+    ]
+
+
 @settings(max_examples=50, deadline=None)
 @given(top=st.integers(-40, 60), left=st.integers(-40, 60), n=st.integers(8, 90), seed=st.integers(0, 99))
 def test_a_change_lands_only_inside_its_box(top: int, left: int, n: int, seed: int) -> None:

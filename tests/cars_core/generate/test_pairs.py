@@ -26,7 +26,7 @@ def test_an_insertion_brightens_and_a_deletion_undoes_it(base: Base, finding: st
 
 
 def test_a_finding_the_film_shows_is_never_laid_over_it(base: Base) -> None:
-    sick = Base(base.film, base.anatomy, VOCABULARY.mask(["mass"]), base.image_id)
+    sick = Base(base.film, base.anatomy, VOCABULARY.mask(["mass"]), base.image_id, base.patient)
     with pytest.raises(BadInput, match="already present"):
         make_pair(sick, "mass", "insert", rng=np.random.default_rng(0), vocabulary=VOCABULARY)
 
@@ -38,6 +38,6 @@ def test_pairs_are_a_function_of_the_seed(base: Base) -> None:
 
 
 def test_films_that_hold_nothing_end_in_a_message_not_a_loop(base: Base) -> None:
-    full = Base(base.film, base.anatomy, VOCABULARY.mask(list(TRAINED)), base.image_id)
+    full = Base(base.film, base.anatomy, VOCABULARY.mask(list(TRAINED)), base.image_id, base.patient)
     with pytest.raises(BadInput, match="training films"):
         make_pairs([full], 2, seed=0, vocabulary=VOCABULARY)

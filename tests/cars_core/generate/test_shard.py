@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cars_core.anatomy.segment import load_segmenter
 from cars_core.generate import shard as module
-from cars_core.generate.denoiser import load_denoiser
+from cars_core.generate.denoiser import Denoiser, load_denoiser
 from cars_core.generate.pairs import Base
 from cars_core.generate.shard import png_bytes, read_png, render_key, render_shard, shards
 from cars_core.lake.lake import Lake
 from cars_core.vocabulary import load_vocabulary
+from schemas.errors import BadInput
 from schemas.recipe import Editor
 from schemas.tables import PLAN
 
@@ -21,7 +23,7 @@ VOCABULARY = load_vocabulary()
 
 
 @pytest.fixture
-def lake(tmp_path: Path, base: Base) -> Lake:
+def lake(tmp_path: Path, base: Base, denoiser: Denoiser) -> Lake:
     """A lake with one film and six planned edits of it; the third asks for what the editor does not offer."""
     lake = Lake(str(tmp_path / "lake"))
     film = lake.put(png_bytes(base.film))
@@ -44,8 +46,8 @@ def lake(tmp_path: Path, base: Base) -> Lake:
                 "gap": 16,
                 "cost": 1.0,
                 "seed": i,
-                "editor": "e",
-                "segmenter": "s",
+                "editor": denoiser.digest,
+                "segmenter": load_segmenter().digest,
                 "licence": "CC0-1.0",
                 "truth": None,
             }
@@ -117,6 +119,16 @@ def test_render_key_changes_with_all_that_changes_pixels() -> None:
         == 5
     )
     assert render_key(Editor(shard=5, chunk=1, workers=3), editor="a", segmenter="b") == base
+
+
+def test_other_weights_than_the_plans_are_refused(
+    lake: Lake, weights_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor retrained in its folder between plan and shard would put other pixels under the same edit_id."""
+    monkeypatch.setattr(load_denoiser(str(weights_folder)), "digest", "0" * 64)
+    with pytest.raises(BadInput, match="editor weights"):
+        run(lake, weights_folder)
+    assert lake.read("renders").num_rows == 0
 
 
 def test_shards_cover_the_plan_once() -> None:
