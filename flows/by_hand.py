@@ -5,13 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cars_core.anatomy.segment import load_segmenter, require_lungs
 from cars_core.cohort.films import UnusableFilm, decode
-from cars_core.generate.denoiser import load_denoiser
-from cars_core.generate.edit import edit_film
-from cars_core.generate.shard import png_bytes
-from cars_core.quality.gates import verdict
-from cars_core.quality.measures import measure
 from cars_core.vocabulary import Vocabulary, load_vocabulary
 from schemas.errors import BadInput
 from schemas.recipe import Gates
@@ -72,9 +66,17 @@ def edit_by_hand(
         film = decode(image)
     except UnusableFilm as e:
         raise BadInput("image", str(image), f"a readable film ({e})") from e
+    # Only now what takes seconds to import: a wrong argument is told at once.
+    from cars_core.anatomy.segment import load_segmenter, require_lungs
+    from cars_core.generate.denoiser import load_denoiser
+    from cars_core.generate.edit import edit_film
+    from cars_core.generate.shard import png_bytes
+    from cars_core.quality.gates import verdict
+    from cars_core.quality.measures import measure
+
     denoiser, segmenter = load_denoiser(weights), load_segmenter()
     anatomy = segmenter(film)
-    require_lungs(anatomy, where=str(image))
+    require_lungs(film, anatomy, where=str(image))
     edited = edit_film(
         film,
         operations=operations,

@@ -21,6 +21,7 @@ from cars_core.lake.lake import DamagedObject, LakeBusy
 from cars_core.lake.subsets import DamagedSubset
 from cars_core.progress import rate_words
 from schemas.errors import BadInput
+from schemas.recipe import load_recipe
 
 # Prefect reads these when it is imported, so they stand before any import of it. Whoever sets them decides.
 for _key, _value in {
@@ -149,9 +150,10 @@ def build(
     ] = False,
 ) -> None:
     """Build a subset: ingest, find gaps, plan, edit, check, publish, evaluate, page. Resumes what was cut off."""
+    load_recipe(recipe, set_ or [], lake=lake)  # a typo is told at once,
     from tasks.job import read_job
 
-    read_job(recipe, set_ or [], lake)  # faults are told before the server starts
+    read_job(recipe, set_ or [], lake)  # and every other fault before the server starts
     note.print("Starting Prefect (an ephemeral server unless PREFECT_API_URL is set) ...")
     from flows.build import build as flow
     from tasks.progress import LISTENERS
@@ -286,7 +288,7 @@ def train_segmenter(
         Path, typer.Option("--masks", help="Folder with images_512, lung_masks_v7, masks_radiologist and labels.csv.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for weights and card.")] = Path("out/segmenter"),
-    steps: Annotated[int, typer.Option(min=2)] = 1500,
+    steps: Annotated[int, typer.Option(min=2)] = 700,
     batch: Annotated[int, typer.Option(min=2)] = 8,
     simulated: Annotated[int, typer.Option(min=20, help="Simulated films to train on.")] = 200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -315,10 +317,10 @@ def train_editor(
     set_: Overrides = None,
     lake: LakeOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for weights and card.")] = Path("out/editor"),
-    steps: Annotated[int, typer.Option(min=100)] = 6000,
+    steps: Annotated[int, typer.Option(min=100)] = 4000,
     batch: Annotated[int, typer.Option(min=2)] = 16,
-    pairs: Annotated[int, typer.Option(min=100, help="Counterfactual pairs to prepare.")] = 6000,
-    simulated: Annotated[int, typer.Option(min=0, help="Simulated films to train on beside the recipe's.")] = 300,
+    pairs: Annotated[int, typer.Option(min=100, help="Counterfactual pairs to prepare.")] = 4000,
+    simulated: Annotated[int, typer.Option(min=0, help="Simulated films to train on beside the recipe's.")] = 120,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train the editor on counterfactual pairs made from a recipe's training patients and simulated ones."""

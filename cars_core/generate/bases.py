@@ -42,7 +42,7 @@ def cohort_bases(lake: Lake, cohort: str, segmenter: Segmenter, *, progress: Pro
         anatomy = segmenter(film)
         progress(i + 1, len(rows))
         try:
-            require_lungs(anatomy, where="training film")
+            require_lungs(film, anatomy, where="training film")
         except BadInput:
             continue
         out.append(Base(film, anatomy, row["present"], row["image_id"], row["patient"]))

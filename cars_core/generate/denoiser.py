@@ -146,7 +146,7 @@ class Denoiser:
             if guidance != 1:
                 clean = clean[1:] + guidance * (clean[:1] - clean[1:])
             x = plan.step(clean, t, x, eta=0.0).prev_sample
-        return x[0, 0] * SCALE
+        return clean[0, 0] * SCALE  # the last prediction, without the trace of noise of a last step above t = 0
 
 
 @lru_cache(maxsize=2)

@@ -151,7 +151,7 @@ def render_edit(
     try:
         film = read_png(lake.get(row["object"]))
         anatomy = segmenter(film)
-        require_lungs(anatomy, where="source film")
+        require_lungs(film, anatomy, where="source film")
         edited = edit_film(
             film,
             operations=row["operations"],

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import RECIPE, SETTINGS
 
 from cars_core.lake.lake import Lake
 from cars_core.lake.sql import query
 from schemas.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(Path(__file__).parent))
-from tiny import RECIPE, SETTINGS  # noqa: E402
 
 
 def run(lake: Path, *settings: str, recipe: str = RECIPE) -> dict[str, Any]:

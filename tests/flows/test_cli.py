@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def cars(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *words], cwd=cwd, capture_output=True, text=True, timeout=300, env=None
+        [sys.executable, "-m", "flows.cli", *words], cwd=cwd, capture_output=True, text=True, timeout=300
     )
 
 
@@ -33,6 +33,8 @@ def cars(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         (["build", "flows/recipes/nih-open.yaml"], "cohort.root"),
         (["build", "flows/recipes/demo.yaml", "--lake", "README.md/x"], "README.md/x"),
         (["sql", "SELECT 1", "--lake", "no-such-lake"], "no-such-lake"),
+        (["build", "flows/recipes/demo.yaml", "--set", "evaluation.backbone=resnet10x"], "resnet10x"),
+        (["build", "flows/recipes/demo.yaml", "--set", "editor.weights=no-such-folder"], "no-such-folder"),
         (["edit", "no-film.png", "--insert", "effusion", "--out", "x.png"], "no-film.png"),
     ],
 )
@@ -41,6 +43,35 @@ def test_bad_input_is_one_line_and_exit_2(words: list[str], says: str) -> None:
     assert done.returncode == 2
     assert says in done.stderr and "expected" in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position\n"
+
+
+def labels_folder(root: Path, text: str) -> Path:
+    (root / "images").mkdir(parents=True)
+    (root / "Data_Entry_2017.csv").write_text(text)
+    return root
+
+
+def test_a_missing_column_is_named_before_anything_starts(tmp_path: Path) -> None:
+    root = labels_folder(tmp_path / "nih", HEADER.replace("Finding Labels,", ""))
+    done = cars(
+        "build", "flows/recipes/nih-open.yaml", "--set", f"cohort.root={root}", "--lake", str(tmp_path / "lake")
+    )
+    assert done.returncode == 2 and "Finding Labels" in done.stderr and "Data_Entry_2017.csv" in done.stderr
+    assert "Traceback" not in done.stderr and "Prefect" not in done.stderr
+
+
+def test_a_path_that_climbs_out_ends_the_build_in_one_line(tmp_path: Path) -> None:
+    """Found inside the flow run, where a scheduler would print a traceback of its own."""
+    root = labels_folder(tmp_path / "nih", HEADER + "../secret.png,No Finding,0,1,50,M,PA\n")
+    (tmp_path / "secret.png").write_bytes(b"x")
+    done = cars(
+        "build", "flows/recipes/nih-open.yaml", "--set", f"cohort.root={root}", "--lake", str(tmp_path / "lake")
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and "expected" in done.stderr.splitlines()[-1]
 
 
 def test_help_explains_itself_and_says_what_it_is_not_for() -> None:

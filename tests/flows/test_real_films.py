@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from tiny import SETTINGS
 
 from cars_core.generate.shard import read_png
 from cars_core.lake.lake import Lake
-
-sys.path.append(str(Path(__file__).parent))
-from tiny import SETTINGS
 
 
 @pytest.mark.timeout(900)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cars_core.anatomy.masks import dice
+from cars_core.anatomy.masks import Anatomy, dice
 from cars_core.anatomy.segment import load_segmenter, require_lungs
 from cars_core.anatomy.train import real_masks, train_segmenter
 from cars_core.digest import digest
@@ -54,8 +54,26 @@ def test_masks_do_not_depend_on_the_films_beside_them() -> None:
 
 
 def test_a_picture_without_a_chest_is_refused() -> None:
+    blank = np.full((200, 160), 90, np.uint8)
     with pytest.raises(BadInput, match="lung"):
-        require_lungs(load_segmenter()(np.full((200, 160), 90, np.uint8)), where="film")
+        require_lungs(blank, load_segmenter()(blank), where="film")
+
+
+def test_a_negative_is_refused_and_its_positive_is_not() -> None:
+    """Inverted films are among the published ones; an edit of one would darken where it should brighten."""
+    made = render(draw_patient(12), (), size=256, noise_seed=3)
+    require_lungs(made.pixels, made.anatomy, where="film")
+    with pytest.raises(BadInput, match="darker"):
+        require_lungs(255 - made.pixels, made.anatomy, where="film")
+
+
+def test_a_torn_lung_is_refused() -> None:
+    made = render(draw_patient(12), (), size=256, noise_seed=3)
+    torn = made.anatomy.left_lung.copy()
+    rows = np.flatnonzero(torn.any(axis=1))
+    torn[rows[len(rows) // 4] : rows[-len(rows) // 4], : int(np.mean(np.nonzero(torn)[1]))] = False
+    with pytest.raises(BadInput, match="torn"):
+        require_lungs(made.pixels, Anatomy(torn, made.anatomy.right_lung, made.anatomy.heart), where="film")
 
 
 def test_real_masks_are_read_with_sides_by_the_patient(open_films: Path) -> None:

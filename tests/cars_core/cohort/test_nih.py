@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -233,7 +234,8 @@ def test_the_whole_published_table_is_read(tmp_path: Path) -> None:
         pytest.skip("the NIH label table is not beside the checkout")
     with gzip.open(table, "rt", encoding="utf-8") as f:
         text = [r["Finding Labels"] for r in csv.DictReader(f)]
-    found = source(tmp_path, labels=str(table)).records()
+    shutil.copy(table, tmp_path / table.name)  # a label file must lie inside its root
+    found = source(tmp_path, labels=table.name).records()
     patients, counts, n = set(), dict.fromkeys(NIH, 0), 0
     bits = {name: VOCABULARY.label_set("nih")[name].bit for name in NIH}
     for r in found:
@@ -244,3 +246,10 @@ def test_the_whole_published_table_is_read(tmp_path: Path) -> None:
             counts[name] += r.vector.present >> bit & 1
     assert (n, len(patients)) == (112_120, 30_805)
     assert counts == {name: sum(name in t.split("|") for t in text) for name in NIH}
+
+
+def test_a_label_file_outside_the_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.csv").write_text("Image Index\n")
+    (tmp_path / "root").mkdir()
+    with pytest.raises(BadInput, match=r"inside cohort\.root"):
+        source(tmp_path / "root", labels="../elsewhere.csv")
