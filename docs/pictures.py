@@ -1,4 +1,4 @@
-"""The README's picture: accepted edits of a published subset, spread over its operations.
+"""The README's picture: an accepted edit of each operation of a published subset.
 
     python docs/pictures.py LAKE SUBSET OUT.png [--columns 4]
 """
@@ -23,10 +23,13 @@ def main() -> None:
     args = parser.parse_args()
     lake = Lake(args.lake)
     version = max(lake.read("subsets", where={"subset": args.subset})["version"].to_pylist())
-    by_operation: dict[str, dict] = {}
+    by_operation: dict[str, list[dict]] = {}
     for row in subset_rows(lake, args.subset, version).to_pylist():
-        by_operation.setdefault(" ".join(f"{o['kind']} {o['finding']}" for o in row["operations"]), row)
-    rows = [by_operation[k] for k in sorted(by_operation, key=len)][: args.columns]
+        by_operation.setdefault(" ".join(f"{o['kind']} {o['finding']}" for o in row["operations"]), []).append(row)
+    # Neither the best nor the worst: of each operation, the edit whose effect is the median.
+    single = [k for k in sorted(by_operation, reverse=True) if len(k.split()) == 2]
+    ranked = [sorted(by_operation[k], key=lambda r: r["effect"]) for k in single]
+    rows = [r[len(r) // 2] for r in ranked][: args.columns]
     args.out.write_bytes(contact_sheet(rows, lake.get, columns=args.columns, size=args.size))
 
 

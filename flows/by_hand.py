@@ -43,8 +43,8 @@ def edit_by_hand(
     steps: int,
     guidance: float,
     weights: str | None,
-) -> tuple[dict[str, float], str, list[str], str]:
-    """Edit a film; returns its measures, the verdict of the default gates, reasons, and what was done in words.
+) -> tuple[dict[str, float], list[str], str]:
+    """Edit a film; returns its measures, the default gates' reasons against it, and what was done in words.
 
     Raises:
         BadInput: nothing asked, an unreadable film, one without lungs, an operation the editor does not offer.
@@ -70,7 +70,7 @@ def edit_by_hand(
     from cars_core.anatomy.segment import load_segmenter, require_lungs
     from cars_core.generate.denoiser import load_denoiser
     from cars_core.generate.edit import edit_film
-    from cars_core.generate.shard import png_bytes
+    from cars_core.png import png_bytes
     from cars_core.quality.gates import verdict
     from cars_core.quality.measures import measure
 
@@ -99,6 +99,6 @@ def edit_by_hand(
     measures = measure(
         source=film, edit=edited.film, mask=edited.mask, source_anatomy=anatomy, edit_anatomy=segmenter(edited.film)
     )
-    said, reasons = verdict(measures, operations, Gates(), vocabulary=vocabulary)
+    _, reasons = verdict(measures, operations, Gates(), vocabulary=vocabulary)
     words = ", ".join(f"{o['kind']} {o['finding']} ({o['side']}, severity {o['severity']:g})" for o in operations)
-    return measures, said, reasons, words
+    return measures, reasons, words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -150,6 +151,7 @@ def build(
     ] = False,
 ) -> None:
     """Build a subset: ingest, find gaps, plan, edit, check, publish, evaluate, page. Resumes what was cut off."""
+    began = time.monotonic()
     load_recipe(recipe, set_ or [], lake=lake)  # a typo is told at once,
     from tasks.job import read_job
 
@@ -164,6 +166,7 @@ def build(
             result: dict[str, Any] = flow(recipe, set_ or [], lake)
         finally:
             LISTENERS.remove(report)
+    result["seconds"] = round(time.monotonic() - began, 1)  # as the user waited, the server's start included
     table = Table(
         title=f"{result['subset']}@{result['version']}"
         + ("" if result["new"] else " (unchanged: nothing new was published)")
@@ -262,7 +265,7 @@ def edit(
     """Edit one film by hand, at its own size, and print what was measured. Not for diagnosis."""
     from flows.by_hand import edit_by_hand
 
-    measures, verdict, reasons, words = edit_by_hand(
+    measures, reasons, words = edit_by_hand(
         image,
         out=out,
         insert=insert or [],
@@ -279,7 +282,10 @@ def edit(
     for name, value in measures.items():
         table.add_row(name, f"{value:.4g}")
     note.print(table)
-    note.print(verdict + (": " + "; ".join(reasons) if reasons else " by the default gates"))
+    if reasons:
+        note.print("rejected by the default gates: " + "; ".join(reasons), highlight=False)
+    else:
+        note.print("Passed the structural gates. They do not judge the finding: look at the picture.")
 
 
 @train_app.command("segmenter")
@@ -364,6 +370,10 @@ def main() -> None:
     except BadInput as e:
         _one_line(e)
         sys.exit(2)
+    except KeyboardInterrupt:
+        logging.raiseExceptions = False  # what is still on its way to the server no longer matters
+        note.print("Interrupted. The same command goes on where this one stopped.")
+        sys.exit(130)
     except (OSError, DeltaError, LakeBusy, DamagedObject, DamagedSubset, MemoryError) as e:
         _one_line(e)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,10 +175,12 @@ def parse_recipe(raw: dict[str, Any], *, where: str = "recipe") -> Recipe:
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(str(x) for x in first["loc"]) or "recipe"
-        expected = first["msg"].removeprefix("Value error, ")
+        expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "a value that is")
         value = first["input"]
         if first["type"] == "extra_forbidden":
-            value, expected = key.rsplit(".", 1)[-1], "one of " + ", ".join(_keys_beside(first["loc"]))
+            value, known = key.rsplit(".", 1)[-1], _keys_beside(first["loc"])
+            near = difflib.get_close_matches(value, known, n=1)
+            expected = (f"{near[0]}? It knows " if near else "one of ") + ", ".join(known)
         elif isinstance(value, dict):
             value = "this section"
         raise BadInput(f"{where}: {key}", value, expected) from e

@@ -130,7 +130,7 @@ def ingest(cohort: Cohort, *, seed: int, vocabulary: Vocabulary, lake: Lake,
     return _summary(lake, name)
 
 
-def train_rows(lake: Lake, cohort: str, split: str = "train") -> pa.Table:
+def split_rows(lake: Lake, cohort: str, split: str = "train") -> pa.Table:
     """Accepted rows of one split of a cohort (given by its digest), ordered by `record`.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from cars_core.anatomy.segment import load_segmenter
-from cars_core.cohort.ingest import train_rows
+from cars_core.cohort.ingest import split_rows
 from cars_core.coverage.gaps import find_gaps
 from cars_core.coverage.plan import plan_edits
 from cars_core.digest import digest
@@ -55,7 +55,7 @@ def write_plan(lake: Lake, recipe: Recipe, *, cohort: str, vocabulary: Vocabular
     refuse_strangers(lake, cohort, denoiser, vocabulary)
     gaps = lake.read("gaps", where={"build": build})
     if not gaps.num_rows:
-        train = train_rows(lake, cohort)
+        train = split_rows(lake, cohort)
         found = find_gaps(train, recipe.gaps, vocabulary=vocabulary)
         if not found.num_rows:
             raise BadInput(
@@ -105,7 +105,7 @@ def refuse_strangers(lake: Lake, cohort: str, denoiser: Denoiser, vocabulary: Vo
         )
     seen = set(denoiser.card["trained_on"])
     for split in ("validate", "test"):
-        held = {i[:12] for i in train_rows(lake, cohort, split)["image_id"].to_pylist()}
+        held = {i[:12] for i in split_rows(lake, cohort, split)["image_id"].to_pylist()}
         if seen & held:
             raise BadInput(
                 "editor weights",

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cars_core.cohort.ingest import train_rows
+from cars_core.cohort.ingest import split_rows
 from cars_core.digest import digest, file_digest
 from cars_core.evaluate.compare import evaluate, plain_sentence
 from cars_core.evaluate.data import FilmSet
@@ -78,7 +78,7 @@ def evaluate_subset(
     there = lake.read("evaluations", where={"evaluation": key})
     if not there.num_rows:
         bits = [vocabulary[f].bit for f in findings]
-        splits = {s: film_set(lake, train_rows(lake, cohort, s), bits) for s in ("train", "validate", "test")}
+        splits = {s: film_set(lake, split_rows(lake, cohort, s), bits) for s in ("train", "validate", "test")}
         rows = evaluate(
             real=splits["train"],
             subset=film_set(lake, members, bits),

@@ -8,14 +8,14 @@ import numpy as np
 from PIL import Image
 
 from cars_core.anatomy.segment import Segmenter, require_lungs
-from cars_core.cohort.ingest import train_rows
+from cars_core.cohort.ingest import split_rows
 from cars_core.digest import bytes_digest, seed_from
 from cars_core.generate.pairs import Base
-from cars_core.generate.shard import read_png
 from cars_core.lake.lake import Lake
 from cars_core.phantom.film import render
 from cars_core.phantom.findings import Placed
 from cars_core.phantom.patient import draw_patient
+from cars_core.png import read_png
 from cars_core.vocabulary import Vocabulary
 from schemas.errors import BadInput
 
@@ -33,7 +33,7 @@ def cohort_bases(lake: Lake, cohort: str, segmenter: Segmenter, *, progress: Pro
 
     Of a larger cohort, MOST films by digest: they are held in memory.
     """
-    rows = train_rows(lake, cohort).sort_by("image_id").slice(0, MOST).to_pylist()
+    rows = split_rows(lake, cohort).sort_by("image_id").slice(0, MOST).to_pylist()
     out = []
     for i, row in enumerate(rows):
         film = read_png(lake.get(row["object"]))

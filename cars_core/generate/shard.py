@@ -9,38 +9,22 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from typing import Any
 
 import diffusers
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from cars_core.anatomy.segment import Segmenter, load_segmenter, require_lungs
 from cars_core.digest import digest
 from cars_core.generate.denoiser import Denoiser, load_denoiser
 from cars_core.generate.edit import CODE, edit_film
 from cars_core.lake.lake import Lake
+from cars_core.png import png_bytes, read_png
 from cars_core.vocabulary import Vocabulary
 from schemas.errors import BadInput
 from schemas.recipe import Editor
 from schemas.tables import RENDERS
-
-
-def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
-    """Lossless 8-bit grey PNG; the same pixels give the same bytes on one stack."""
-    out = BytesIO()
-    Image.fromarray(pixels).save(out, "PNG", compress_level=4)
-    return out.getvalue()
-
-
-def read_png(data: bytes) -> NDArray[np.uint8]:
-    """Pixels uint8 [H, W] of a grey PNG."""
-    with Image.open(BytesIO(data)) as im:
-        return np.asarray(im.convert("L"), np.uint8)
 
 
 def render_key(settings: Editor, *, editor: str, segmenter: str) -> str:

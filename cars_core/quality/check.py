@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from cars_core.anatomy.segment import Segmenter, load_segmenter
 from cars_core.digest import digest
-from cars_core.generate.shard import plan_rows, read_png, renders_of
+from cars_core.generate.shard import plan_rows, renders_of
 from cars_core.lake.lake import Lake
+from cars_core.png import read_png
 from cars_core.quality.gates import verdict
 from cars_core.quality.measures import measure
 from cars_core.vocabulary import Vocabulary

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from cars_core import weights
 from cars_core.generate.denoiser import DEFAULT
-from cars_core.generate.shard import png_bytes
 from cars_core.generate.truth import true_edit
 from cars_core.lake.lake import Lake
+from cars_core.png import png_bytes
 from cars_core.quality.check import samples_of
 from cars_core.report.page import BuildFacts, render_page
 from cars_core.vocabulary import Vocabulary

@@ -223,7 +223,7 @@ def test_kill_9_in_mid_generation_loses_and_doubles_nothing(tmp_path: Path) -> N
 
 def test_films_are_lossless_in_the_lake(built: tuple[Path, dict[str, Any]]) -> None:
     """Kept pixels equal the source's, bit for bit, in what was published and not only in memory."""
-    from cars_core.generate.shard import read_png
+    from cars_core.png import read_png
 
     store = Lake(str(built[0]))
     for s in store.read("samples").to_pylist():

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import SETTINGS
 
-from cars_core.generate.shard import read_png
 from cars_core.lake.lake import Lake
+from cars_core.png import read_png
 
 
 @pytest.mark.timeout(900)

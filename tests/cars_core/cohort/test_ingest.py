@@ -16,7 +16,7 @@ from PIL import Image
 
 from cars_core.cohort import ingest as module
 from cars_core.cohort.films import decode, image_id
-from cars_core.cohort.ingest import ingest, train_rows
+from cars_core.cohort.ingest import ingest, split_rows
 from cars_core.lake.lake import Lake
 from cars_core.vocabulary import load_vocabulary
 from schemas.errors import BadInput
@@ -146,7 +146,7 @@ def test_workers_change_neither_rows_nor_order_of_commits(tmp_path: Path) -> Non
         lake = Lake(str(tmp_path / f"lake{workers}"))
         result = ingest(cohort(root, workers=workers), seed=3, vocabulary=VOCABULARY, lake=lake,
                         progress=lambda done, total: None)
-        got.append((result, train_rows(lake, result["digest"]), len(lake.delta_table("cohort").file_uris())))
+        got.append((result, split_rows(lake, result["digest"]), len(lake.delta_table("cohort").file_uris())))
     assert got[0] == got[1] == got[2]
     assert got[0][2] == 6
 
@@ -207,13 +207,13 @@ def test_train_rows_gives_one_split_and_names_a_wrong_one(tmp_path: Path) -> Non
     lake = Lake(str(tmp_path / "lake"))
     result, _ = take(cohort(folder(tmp_path / "nih", 40)), lake)
     for split, n in result["films_per_split"].items():
-        got = train_rows(lake, result["digest"], split)
+        got = split_rows(lake, result["digest"], split)
         assert got.num_rows == n
         assert set(got["split"].to_pylist()) <= {split}
     with pytest.raises(BadInput, match="train, validate, test"):
-        train_rows(lake, result["digest"], "tests")
+        split_rows(lake, result["digest"], "tests")
     with pytest.raises(BadInput, match="digest of a cohort"):
-        train_rows(lake, "0" * 64)
+        split_rows(lake, "0" * 64)
 
 
 def test_the_real_films_all_arrive(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from cars_core.cohort import ingest
 from cars_core.cohort.films import Film, Record, normalise
 from cars_core.cohort.identity import split_of
-from cars_core.cohort.ingest import train_rows
+from cars_core.cohort.ingest import split_rows
 from cars_core.cohort.phantom import PhantomSource
 from cars_core.digest import seed_from
 from cars_core.lake.lake import Lake
@@ -68,5 +68,5 @@ def test_withheld_combinations_are_missing_from_training_films_only(tmp_path: Pa
     lake = Lake(str(tmp_path / "lake"))
     result, _ = take(phantom(films=400, withheld=[pair]), lake)
     mask = VOCABULARY.mask(pair)
-    assert not [p for p in train_rows(lake, result["digest"])["present"].to_pylist() if p & mask == mask]
-    assert [p for p in train_rows(lake, result["digest"], "test")["present"].to_pylist() if p & mask == mask]
+    assert not [p for p in split_rows(lake, result["digest"])["present"].to_pylist() if p & mask == mask]
+    assert [p for p in split_rows(lake, result["digest"], "test")["present"].to_pylist() if p & mask == mask]

@@ -12,8 +12,9 @@ from cars_core.anatomy.segment import load_segmenter
 from cars_core.generate import shard as module
 from cars_core.generate.denoiser import Denoiser, load_denoiser
 from cars_core.generate.pairs import Base
-from cars_core.generate.shard import png_bytes, read_png, render_key, render_shard, shards
+from cars_core.generate.shard import render_key, render_shard, shards
 from cars_core.lake.lake import Lake
+from cars_core.png import png_bytes, read_png
 from cars_core.vocabulary import load_vocabulary
 from schemas.errors import BadInput
 from schemas.recipe import Editor
