@@ -180,7 +180,7 @@ def parse_recipe(raw: dict[str, Any], *, where: str = "recipe") -> Recipe:
         if first["type"] == "extra_forbidden":
             value, known = key.rsplit(".", 1)[-1], _keys_beside(first["loc"])
             near = difflib.get_close_matches(value, known, n=1)
-            expected = (f"{near[0]}? It knows " if near else "one of ") + ", ".join(known)
+            expected = "one of " + ", ".join(known) + (f" (nearest: {near[0]})" if near else "")
         elif isinstance(value, dict):
             value = "this section"
         raise BadInput(f"{where}: {key}", value, expected) from e

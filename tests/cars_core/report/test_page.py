@@ -81,7 +81,7 @@ def test_page_markup_is_balanced_and_every_id_is_its_own(full):
 
 def test_every_film_has_an_alternative_text(full):
     """A reader who cannot see the pictures would not know which edit is spoken of."""
-    films = [a for t, a in Reader(full.html()).tags if t == "img" and "loading" in a and a.get("class") != "outline"]
+    films = [a for t, a in Reader(full.html()).tags if t == "img" and "decoding" in a and a.get("class") != "outline"]
     assert len(films) == 9
     assert all(len(a["alt"]) > 20 and a["width"] for a in films)
 
@@ -248,7 +248,7 @@ def test_pictures_shrink_to_the_budget_and_keep_their_shape(build):
     sizes = []
     for budget in (10_000_000, 400_000, 100_000):
         html = build.html(picture_budget=budget)
-        films = [a for t, a in Reader(html).tags if t == "img" and "loading" in a]
+        films = [a for t, a in Reader(html).tags if t == "img" and "decoding" in a]
         assert sum(len(a["src"]) for a in films) <= budget
         assert all(a["width"] == a["height"] for a in films)
         sizes.append(int(films[0]["width"]))
