@@ -94,7 +94,7 @@ def require_lungs(film: NDArray[np.uint8], anatomy: Anatomy, *, where: str) -> N
 
     A lung covers 2 % to 45 % of a frontal film, fills its convex hull (a torn mask means the film was not
     understood), and is darker than what lies between and beside the lungs (else the film is a negative, or
-    there is no air left to edit). Of the 506 open NIH films 11 are refused, the inverted ones among them.
+    there is no air left to edit). Of the 506 open NIH films 6 are refused, the inverted ones among them.
 
     Raises:
         BadInput: naming the film, what was found and what was expected.
