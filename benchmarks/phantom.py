@@ -1,32 +1,37 @@
-"""Simulated films a second on one core, each of another patient (no cache helps), with one finding.
+"""Simulated films a second on one core, drawn from the population with their whole truth: findings, devices, masks,
+report. Each film is another patient's or another position's, so no cache helps. Peak memory beside it.
 
-    python benchmarks/phantom.py [size in pixels, default 256] [films, default 60]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/phantom.py [size in pixels, default 256] [films, default 60]
+
+Without OPENBLAS_NUM_THREADS=1 idle threads of the linear algebra library spin and are counted as processor time.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cars_core.phantom.film import render
-from cars_core.phantom.findings import Placed
-from cars_core.phantom.patient import draw_patient
+from cars_core.phantom.layouts.drawn import draw
+from cars_core.phantom.population import films
+from cars_core.vocabulary import load_vocabulary
 
 
 def main() -> None:
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 256
     n = int(sys.argv[2]) if len(sys.argv) > 2 else 60
-    patients = [draw_patient(i) for i in range(n + 1)]
-    placed = (Placed("effusion", "left", 0.5, 1),)
-    render(patients[n], placed, size=size, noise_seed=0)
+    *specs, first = films(n=n + 1, seed=3, size=size, withheld=[], split_of=lambda patient: "train",
+                          vocabulary=load_vocabulary())
+    draw(first, number=1, bits=8)
     wall, cpu = time.perf_counter(), time.process_time()
-    for i in range(n):
-        render(patients[i], placed, size=size, noise_seed=i)
+    for i, spec in enumerate(specs):
+        draw(spec, number=i, bits=8)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(f"{size} px: {n / wall:.1f} films/s (wall), {n / cpu:.1f} films/s of processor time, {n} films")
+    print(f"{size} px: {n / wall:.1f} films/s (wall), {n / cpu:.1f} films/s of processor time, {n} films, "
+          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def train_editor(
         pairs=pairs,
         seed=seed,
         data=f"{real} films of training patients of {source}, {simulated} simulated films; findings laid over them "
-        "by cars_core.phantom.findings",
+        "by cars_core.phantom.findings.overlay",
         command=f"cars train editor {recipe} --steps {steps} --batch {batch} --pairs {pairs} "
         f"--simulated {simulated} --seed {seed}",
         progress=lambda done, total: report(stage["name"], done, total),

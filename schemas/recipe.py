@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from schemas.errors import BadInput
 
@@ -34,6 +42,13 @@ class Splits(_Part):
         return self
 
 
+class Thinned(_Part):
+    """A combination of findings made rarer among simulated training patients: its weight is multiplied by `keep`."""
+
+    findings: Annotated[list[str], Field(min_length=1)]
+    keep: Share
+
+
 class Cohort(_Part):
     """Where real (or simulated) films come from.
 
@@ -47,16 +62,32 @@ class Cohort(_Part):
     films: Annotated[int, Field(ge=10, le=1_000_000)] = 600
     size: Annotated[int, Field(ge=64, le=1024)] = 256
     withheld: list[list[str]] = []
+    thinned: list[Thinned] = []
     limit: Annotated[int, Field(ge=1)] | None = None
     splits: Splits = Splits()
     public_ids: bool = False
     key_file: str | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 2
 
+    @field_validator("withheld", "thinned")
+    @classmethod
+    def _simulated(cls, value: list[Any], info: ValidationInfo) -> list[Any]:
+        # Real films are as they come: a recipe that holds some back would be obeyed by nobody.
+        if value and info.data.get("source", "phantom") != "phantom":
+            raise ValueError(f"source phantom, or none: source {info.data['source']} cannot be held back or thinned")
+        return value
+
     @model_validator(mode="after")
     def _rooted(self) -> Cohort:
         if self.source != "phantom" and not (self.public_ids or self.key_file):
             raise ValueError("a real source needs key_file (the pseudonym key) or public_ids: true")
+        return self
+
+    @model_validator(mode="after")
+    def _thinned_once(self) -> Cohort:
+        combinations = [frozenset(t.findings) for t in self.thinned]
+        if twice := [c for i, c in enumerate(combinations) if c in combinations[:i]]:
+            raise ValueError(f"thinned: each combination once ({' + '.join(sorted(twice[0]))} is there twice)")
         return self
 
 

@@ -11,6 +11,7 @@ from cars_core.cohort.nih import NihSource
 from cars_core.evaluate.backbones import build_backbone
 from cars_core.lake.lake import Lake
 from cars_core.lake.storage import STORAGE_KEYS
+from cars_core.phantom.population import films
 from cars_core.vocabulary import Vocabulary, load_vocabulary
 from schemas.errors import BadInput
 from schemas.recipe import Recipe, load_recipe, parse_recipe
@@ -43,6 +44,9 @@ def read_job(recipe: str, overrides: list[str], lake: str | None) -> dict[str, A
             raise BadInput(f"{recipe}: findings", name, "one of " + ", ".join(vocabulary.names))
     if checked.cohort.source != "phantom" and not checked.cohort.root:
         raise BadInput(f"{recipe}: cohort.root", "nothing", "the folder of the films, as in --set cohort.root=FOLDER")
+    if checked.cohort.source == "phantom":  # combinations that cannot be drawn are refused; none is drawn yet
+        films(n=0, seed=checked.seed, size=checked.cohort.size, withheld=checked.cohort.withheld,
+              thinned=[(t.findings, t.keep) for t in checked.cohort.thinned], split_of=str, vocabulary=vocabulary)
     if checked.cohort.source == "nih":
         NihSource(checked.cohort.root, labels=checked.cohort.labels, vocabulary=vocabulary, limit=checked.cohort.limit)
     for split, share in (

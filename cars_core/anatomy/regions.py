@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cars_core.anatomy.masks import Anatomy, Mask
-from cars_core.phantom.findings import Placed, cover, lung_frame
+from cars_core.phantom.findings.frame import lung_frame
+from cars_core.phantom.findings.overlay import cover
+from cars_core.phantom.placed import UNSIDED, Placed
 from schemas.errors import BadInput
 
 #: A lung this much darker than the other (display units of attenuation) is the clear one.
 CLEARER = 0.3
 
 #: Part of `edit_id`: change it when the same operation gets another mask.
-POLICY = "regions-2"
+POLICY = "regions-3"
 
 #: Values of a mask picture.
 EDIT, BAND, KEEP = 255, 128, 0
@@ -40,6 +42,11 @@ class Pass:
     severity: float
     seed: int
 
+    @property
+    def placed(self) -> Placed:
+        """The finding an insertion asks for."""
+        return Placed(self.finding, self.side, self.severity, self.seed)
+
 
 def grow(mask: Mask, pixels: float) -> Mask:
     """Dilate by a round reach of `pixels`."""
@@ -57,7 +64,7 @@ def passes(operations: list[dict[str, object]], seed: int) -> list[Pass]:
 
     out = []
     for op in sorted(operations, key=lambda o: (o["kind"] != "delete", str(o["finding"]))):
-        whole = op["kind"] == "insert" and op["finding"] == "cardiomegaly"
+        whole = op["kind"] == "insert" and op["finding"] in UNSIDED
         sides = ("left", "right") if op["side"] == "both" and not whole else (str(op["side"]),)
         out += [
             Pass(
@@ -80,7 +87,7 @@ def edit_region(step: Pass, anatomy: Anatomy) -> Mask:
     """
     height = anatomy.lungs.shape[0]
     if step.kind == "insert":
-        reach = cover(Placed(step.finding, step.side, step.severity, step.seed), anatomy)
+        reach = cover(step.placed, anatomy)
         region = grow(_main_parts(reach > 0.05), (0.03 if step.finding == "cardiomegaly" else 0.012) * height)
     else:
         lung = lung_frame(anatomy, step.side)

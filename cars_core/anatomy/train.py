@@ -95,12 +95,12 @@ def real_masks(root: Path, size: int) -> list[Masked]:
 
 
 def simulated_masks(n: int, *, seed: int, size: int) -> list[Masked]:
-    """Films of the simulator, each another patient with up to three findings, with all masks known."""
+    """Films of the simulator, each another patient with up to three findings and some devices, with all masks known."""
+    from cars_core.phantom.body.patient import draw_patient
     from cars_core.phantom.film import render
-    from cars_core.phantom.findings import SIMULATED, Placed
-    from cars_core.phantom.patient import draw_patient
+    from cars_core.phantom.placed import DEVICES, SHOWN, UNSIDED, USUALLY_BOTH, Device, Placed
 
-    out, names = [], sorted(SIMULATED | {"cardiomegaly"})
+    out, names = [], sorted(SHOWN)
     for i in range(n):
         at = seed_from("segmenter", seed, i)
         rng = np.random.default_rng(at)
@@ -108,13 +108,18 @@ def simulated_masks(n: int, *, seed: int, size: int) -> list[Masked]:
         placed = tuple(
             Placed(
                 str(f),
-                "both" if f in ("edema", "cardiomegaly") else ("left", "right")[int(rng.integers(2))],
+                "both" if f in UNSIDED + USUALLY_BOTH else ("left", "right")[int(rng.integers(2))],
                 float(rng.uniform(0.1, 1)),
                 int(rng.integers(2**62)),
             )
             for f in chosen
         )
-        made = render(draw_patient(at), placed, size=size, noise_seed=at)
+        devices = tuple(
+            Device(kind, str(rng.choice(sides)), int(rng.integers(2**62)))
+            for kind, sides in DEVICES.items()
+            if rng.random() < 0.2
+        )
+        made = render(draw_patient(at), placed, size=size, noise_seed=at, devices=devices)
         masks = np.stack([getattr(made.anatomy, c) for c in CHANNELS]).astype(np.float32)
         out.append(Masked(made.pixels, masks, np.ones(3, np.float32), f"simulated-{at}"))
     return out

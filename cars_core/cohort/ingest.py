@@ -7,10 +7,9 @@ finished cohort opens no film.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +25,12 @@ from cars_core.cohort.phantom import PhantomSource
 from cars_core.digest import digest
 from cars_core.lake.lake import Lake
 from cars_core.vocabulary import Vocabulary
+from cars_core.workers import process_pool
 from schemas.errors import BadInput
 from schemas.recipe import Cohort
 from schemas.tables import COHORT
 
-CODE = 1  # raise it when the same source would give other rows or pixels: that is another cohort
+CODE = 2  # raise it when the same source would give other rows or pixels: that is another cohort
 SPLITS = ("train", "validate", "test")
 _CHUNK = 64          # rows an append: what a run that is cut off may lose
 _MAX_APPENDS = 256   # of a cohort; a larger one has larger chunks, for each commit lengthens the table's log
@@ -148,6 +148,7 @@ def _open(cohort: Cohort, *, key: bytes, seed: int, vocabulary: Vocabulary) -> S
     if cohort.source == "nih":
         return NihSource(cohort.root, labels=cohort.labels, vocabulary=vocabulary, limit=cohort.limit)
     return PhantomSource(n=cohort.films, limit=cohort.limit, seed=seed, size=cohort.size, withheld=cohort.withheld,
+                         thinned=[(t.findings, t.keep) for t in cohort.thinned],
                          split_of=lambda patient: split_of(pseudonym(key, "patient", patient), cohort.splits),
                          vocabulary=vocabulary)
 
@@ -228,14 +229,7 @@ def _workers(workers: int, *, processes: bool) -> Iterator[Executor | None]:
     if workers == 1:
         yield None
         return
-    pool: Executor
-    if processes:
-        # never a plain fork: the caller may have threads (Prefect, torch), whose locks a fork would copy
-        methods = multiprocessing.get_all_start_methods()
-        start = "forkserver" if "forkserver" in methods else "spawn"
-        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(start))
-    else:
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="ingest")
+    pool: Executor = process_pool(workers) if processes else ThreadPoolExecutor(workers, thread_name_prefix="ingest")
     try:
         yield pool
     finally:

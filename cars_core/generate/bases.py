@@ -12,9 +12,9 @@ from cars_core.cohort.ingest import split_rows
 from cars_core.digest import bytes_digest, seed_from
 from cars_core.generate.pairs import Base
 from cars_core.lake.lake import Lake
+from cars_core.phantom.body.patient import draw_patient
 from cars_core.phantom.film import render
-from cars_core.phantom.findings import Placed
-from cars_core.phantom.patient import draw_patient
+from cars_core.phantom.placed import Placed
 from cars_core.png import read_png
 from cars_core.vocabulary import Vocabulary
 from schemas.errors import BadInput

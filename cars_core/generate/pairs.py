@@ -18,7 +18,8 @@ from cars_core.anatomy.regions import Pass, crop_box, edit_region, grow, mask_pi
 from cars_core.generate.denoiser import REGION, Condition
 from cars_core.generate.edit import cut
 from cars_core.phantom.display import add_attenuation
-from cars_core.phantom.findings import Placed, overlay
+from cars_core.phantom.findings.overlay import overlay
+from cars_core.phantom.placed import Placed
 from cars_core.vocabulary import Vocabulary
 from schemas.errors import BadInput
 

@@ -118,8 +118,8 @@ def test_the_page_is_one_offline_file_with_the_truth_beside_each_edit(built: tup
 
 def nih_folder(root: Path, n: int = 60) -> Path:
     """A little ChestX-ray14: simulated films under NIH's file names and label table, one of them damaged."""
-    from cars_core.phantom.film import render_truth
     from cars_core.phantom.population import films
+    from cars_core.phantom.truth import render_truth
     from cars_core.vocabulary import load_vocabulary
 
     vocabulary = load_vocabulary()

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cars_core.phantom.body.patient import draw_patient
 from cars_core.phantom.film import render
-from cars_core.phantom.patient import draw_patient
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +29,10 @@ def cars(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         (["build", "flows/recipes/demo.yaml", "--set", "gaps.ordr=3"], "ordr"),
         (["build", "flows/recipes/demo.yaml", "--set", "gaps.findings=[effusoin]"], "effusoin"),
         (["build", "flows/recipes/demo.yaml", "--set", "cohort.size"], "key.path=value"),
+        (["build", "flows/recipes/demo.yaml", "--set", "cohort.withheld=[[scurvy]]"], "scurvy"),
+        (["build", "flows/recipes/demo.yaml", "--set", "cohort.withheld=[[pneumonia]]"], "pneumonia"),
+        (["build", "flows/recipes/demo.yaml", "--set", "cohort.thinned=[{findings: [pneumonia], keep: 1}]"],
+         "pneumonia"),
         (["build", "flows/recipes/demo.yaml", "--set", "plan.max_edits=-1"], "-1"),
         (["build", "flows/recipes/nih-open.yaml"], "cohort.root"),
         (["build", "flows/recipes/demo.yaml", "--lake", "README.md/x"], "README.md/x"),

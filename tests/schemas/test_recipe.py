@@ -127,6 +127,16 @@ def test_a_real_source_needs_a_pseudonym_key_or_the_word_that_ids_are_public() -
     assert parse_recipe(raw(key_file="key")).cohort.key_file == "key"
 
 
+@pytest.mark.parametrize(("key", "value"), [
+    ("withheld", [["mass", "edema"]]), ("thinned", [{"findings": ["mass"], "keep": 0.5}])])
+def test_real_films_cannot_be_held_back_by_a_key_nobody_would_obey(key: str, value: list[Any]) -> None:
+    real = {"source": "nih", "public_ids": True}
+    said = message({**MINIMAL, "cohort": {**real, key: value}})
+    assert f"recipe: cohort.{key}: got {value}" in said and "source phantom" in said
+    assert getattr(parse_recipe({**MINIMAL, "cohort": {**real, key: []}}).cohort, key) == []
+    assert getattr(parse_recipe({**MINIMAL, "cohort": {"source": "phantom", key: value}}).cohort, key)
+
+
 def test_a_finding_named_twice_is_refused() -> None:
     assert "each finding once (mass is there twice)" in message({**MINIMAL, "gaps": {"findings": ["mass", "mass"]}})
 

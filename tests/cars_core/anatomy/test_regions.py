@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cars_core.anatomy.masks import Anatomy
 from cars_core.anatomy.regions import BAND, EDIT, KEEP, Pass, crop_box, edit_region, likely_sides, mask_picture, passes
-from cars_core.phantom.findings import OVERLAID
+from cars_core.phantom.findings.overlay import OVERLAID
 from schemas.errors import BadInput
 
 

@@ -13,8 +13,8 @@ from cars_core.anatomy.masks import Anatomy, dice
 from cars_core.anatomy.segment import load_segmenter, require_lungs
 from cars_core.anatomy.train import real_masks, train_segmenter
 from cars_core.digest import digest
+from cars_core.phantom.body.patient import draw_patient
 from cars_core.phantom.film import render
-from cars_core.phantom.patient import draw_patient
 from schemas.errors import BadInput
 
 

@@ -18,7 +18,7 @@ from cars_core.cohort.ingest import split_rows
 from cars_core.cohort.phantom import PhantomSource
 from cars_core.digest import seed_from
 from cars_core.lake.lake import Lake
-from cars_core.phantom.film import render_truth
+from cars_core.phantom.truth import render_truth
 from cars_core.vocabulary import load_vocabulary
 from schemas.recipe import Cohort
 
@@ -56,17 +56,32 @@ def test_another_seed_is_another_population(tmp_path: Path) -> None:
     assert not set(first["image_id"].to_pylist()) & set(second["image_id"].to_pylist())
 
 
+def noise(record: Record) -> Film:  # drawing 400 films would take a minute, and pixels do not matter here
+    rng = np.random.default_rng(seed_from(record.truth))
+    return normalise(rng.integers(0, 256, (64, 64), dtype=np.uint8), size=64)
+
+
 @pytest.mark.parametrize("pair", [["effusion", "cardiomegaly"]])
 def test_withheld_combinations_are_missing_from_training_films_only(tmp_path: Path, pair: list[str],
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """They are the gaps the factory is to find; in the test split they measure whether filling them helped."""
-    def noise(record: Record) -> Film:  # drawing 400 films would take a minute, and pixels do not matter here
-        rng = np.random.default_rng(seed_from(record.truth))
-        return normalise(rng.integers(0, 256, (64, 64), dtype=np.uint8), size=64)
-
     monkeypatch.setattr(PhantomSource, "loader", staticmethod(lambda size: noise))
     lake = Lake(str(tmp_path / "lake"))
     result, _ = take(phantom(films=400, withheld=[pair]), lake)
     mask = VOCABULARY.mask(pair)
     assert not [p for p in split_rows(lake, result["digest"])["present"].to_pylist() if p & mask == mask]
     assert [p for p in split_rows(lake, result["digest"], "test")["present"].to_pylist() if p & mask == mask]
+
+
+def test_a_recipe_can_thin_a_finding_out_of_the_training_films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PhantomSource, "loader", staticmethod(lambda size: noise))
+    lake = Lake(str(tmp_path / "lake"))
+    mask = VOCABULARY.mask(["effusion"])
+    seen = {}
+    for keep in (1.0, 0.0):
+        result, _ = take(phantom(films=150, thinned=[{"findings": ["effusion"], "keep": keep}]), lake)
+        seen[keep] = [result["digest"], *(sum(p & mask != 0 for p in split_rows(lake, result["digest"], s)["present"]
+                                              .to_pylist()) for s in ("train", "test"))]
+    assert seen[1.0][0] != seen[0.0][0]  # another cohort, so that one cannot pass for the other
+    assert seen[1.0][1] > 10 and seen[0.0][1] == 0
+    assert seen[0.0][2] > 0

@@ -10,8 +10,8 @@ import torch
 from cars_core import weights
 from cars_core.generate.denoiser import Denoiser, build_unet
 from cars_core.generate.pairs import TRAINED, Base
+from cars_core.phantom.body.patient import draw_patient
 from cars_core.phantom.film import render
-from cars_core.phantom.patient import draw_patient
 from cars_core.vocabulary import load_vocabulary
 
 

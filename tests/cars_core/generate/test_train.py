@@ -12,8 +12,8 @@ from cars_core.digest import digest
 from cars_core.generate.denoiser import FOLD, REGION, Condition, Denoiser, scheduler
 from cars_core.generate.pairs import Base
 from cars_core.generate.train import train_editor
+from cars_core.phantom.body.patient import draw_patient
 from cars_core.phantom.film import render
-from cars_core.phantom.patient import draw_patient
 from cars_core.vocabulary import load_vocabulary
 from schemas.errors import BadInput
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +15,28 @@ from scipy import ndimage
 
 from cars_core.anatomy.masks import cardiothoracic_ratio
 from cars_core.phantom import film as module
-from cars_core.phantom.film import SHOWN, counterfactual, render, render_truth, truth_of
-from cars_core.phantom.findings import SIMULATED, Placed
-from cars_core.phantom.patient import draw_patient, patient_from, position
-from cars_core.phantom.thorax import MU_SOFT, build, heart_chord
+from cars_core.phantom.body.patient import Patient, draw_patient, patient_from, position
+from cars_core.phantom.body.thorax import MU_BONE, MU_SOFT, build, heart_chord
+from cars_core.phantom.film import render
+from cars_core.phantom.placed import Placed
+from cars_core.phantom.scene import Scene
 from schemas.errors import BadInput
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "cxr-open"
 SIZE = 128
 
 
-def effusion(severity: float = 0.6) -> Placed:
-    return Placed("effusion", "left", severity, 5)
+def plain(seed: int) -> Patient:
+    """A patient on a film without border or letters."""
+    return replace(draw_patient(seed), border="", marker="", view="PA", supine=False)
 
 
 def test_the_same_arguments_give_the_same_bytes_or_no_film_could_be_rendered_again_from_its_row() -> None:
-    placed = (effusion(), Placed("cardiomegaly", "both", 0.5, 1))
+    placed = (Placed("effusion", "left", 0.6, 5), Placed("cardiomegaly", "both", 0.5, 1))
     first = render(draw_patient(3), placed, size=SIZE, noise_seed=9)
     module._base.cache_clear()
     build.cache_clear()
-    again = render_truth(truth_of(draw_patient(3), placed, size=SIZE, noise_seed=9))
+    again = render(patient_from(asdict(draw_patient(3))), placed[::-1], size=SIZE, noise_seed=9)
     assert first.pixels.dtype == np.uint8
     assert first.pixels.shape == (SIZE, SIZE)
     assert first.pixels.tobytes() == again.pixels.tobytes()
@@ -44,37 +45,12 @@ def test_the_same_arguments_give_the_same_bytes_or_no_film_could_be_rendered_aga
 
 
 def test_other_people_other_noise_and_other_positions_give_other_films() -> None:
-    p = draw_patient(3)
+    p = plain(3)
     films = [render(q, (), size=SIZE, noise_seed=n).pixels
-             for q, n in ((p, 1), (p, 2), (position(p, 77), 1), (draw_patient(4), 1))]
+             for q, n in ((p, 1), (p, 2), (position(p, 77), 1), (plain(4), 1))]
     assert len({f.tobytes() for f in films}) == 4
     difference = np.abs(films[0].astype(int) - films[1])
-    assert 0.2 < difference.mean() < 4  # noise is visible and does not drown the film
-
-
-@pytest.mark.parametrize("finding", sorted(SHOWN))
-def test_a_finding_changes_only_pixels_in_its_reach_or_counterfactuals_would_teach_more_than_the_finding(
-        finding: str) -> None:
-    p = draw_patient(11)
-    placed = Placed(finding, "both" if finding in ("edema", "cardiomegaly") else "right", 0.8, 4)
-    bare = render(p, (), size=SIZE, noise_seed=1)
-    sick = render(p, (placed,), size=SIZE, noise_seed=1)
-    changed = sick.pixels != bare.pixels
-    reach = sick.finding_masks[finding]
-    if finding == "cardiomegaly":  # the detector's blur carries the heart's border a little further
-        reach = ndimage.binary_dilation(sick.anatomy.heart | bare.anatomy.heart, iterations=2)
-    assert changed.any()
-    assert not (changed & ~reach).any()
-    brighter = sick.pixels[changed].astype(int) - bare.pixels[changed]
-    assert brighter.mean() > 3
-
-
-def test_findings_do_not_touch_the_lung_masks_or_an_edit_would_seem_to_have_moved_the_anatomy() -> None:
-    p = draw_patient(2)
-    bare = render(p, (), size=SIZE, noise_seed=1).anatomy
-    sick = render(p, (effusion(1.0), Placed("cardiomegaly", "both", 1.0, 1)), size=SIZE, noise_seed=1).anatomy
-    assert np.array_equal(bare.left_lung, sick.left_lung)
-    assert np.array_equal(bare.right_lung, sick.right_lung)
+    assert 0.1 < difference.mean() < 4  # noise is visible and does not drown the film
 
 
 @settings(max_examples=12, deadline=None)
@@ -91,7 +67,7 @@ def test_an_enlarged_heart_is_wider_than_half_the_chest_and_a_healthy_one_is_not
 
 
 def test_severity_widens_the_heart_and_does_not_make_it_denser() -> None:
-    p = draw_patient(6)
+    p = plain(6)
     films = [render(p, (Placed("cardiomegaly", "both", s, 0),), size=SIZE, noise_seed=0) for s in (0.0, 0.5, 1.0)]
     bare = render(p, (), size=SIZE, noise_seed=0)
     ratios = [cardiothoracic_ratio(f.anatomy) for f in films]
@@ -100,14 +76,14 @@ def test_severity_widens_the_heart_and_does_not_make_it_denser() -> None:
     core = ndimage.binary_erosion(bare.anatomy.heart, iterations=4)
     added = films[2].pixels[core].mean() - bare.pixels[core].mean()
     new = films[2].anatomy.heart & bare.anatomy.lungs & ~bare.anatomy.heart
-    assert films[2].pixels[new].mean() - bare.pixels[new].mean() > 40
-    assert added < 25
+    assert films[2].pixels[new].mean() - bare.pixels[new].mean() > added + 15
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000))
 def test_every_patient_has_a_plausible_chest_on_the_right_sides(seed: int) -> None:
-    f = render(draw_patient(seed), (), size=SIZE, noise_seed=seed)
+    p = draw_patient(seed)
+    f = render(p, (), size=SIZE, noise_seed=seed)
     a = f.anatomy
     columns = np.arange(SIZE)
     left, right, heart = ((m.sum(0) * columns).sum() / m.sum() for m in (a.left_lung, a.right_lung, a.heart))
@@ -116,96 +92,111 @@ def test_every_patient_has_a_plausible_chest_on_the_right_sides(seed: int) -> No
     assert not (a.left_lung & a.right_lung).any()
     for lung in (a.left_lung, a.right_lung):
         assert ndimage.label(lung, np.ones((3, 3)))[1] == 1
-        assert 0.08 < lung.mean() < 0.30
+        assert 0.05 < lung.mean() < 0.32
     assert (a.left_lung & a.heart).sum() > 0.15 * a.heart.sum()  # lungs include the part behind the heart
-    open_lung, solid = f.pixels[a.lungs & ~a.heart], f.pixels[a.heart]
-    assert 45 < np.median(open_lung) < 105
-    assert 145 < np.median(solid) < 240
-    assert f.pixels.min() < 45
-    assert len(np.unique(f.pixels)) > 150
+    open_lung, solid = np.median(f.pixels[a.lungs & ~a.heart]), np.median(f.pixels[a.heart])
+    assert 30 < open_lung < 175
+    assert solid > open_lung + 25
+    assert len(np.unique(f.pixels)) > 100
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_under_the_lungs_lies_the_abdomen_brighter_than_they_are(side: str) -> None:
+    for seed in range(6):
+        p = plain(seed)
+        f = render(p, (), size=SIZE, noise_seed=0)
+        lung = f.anatomy.lung(side)
+        column = int((lung.sum(0) * np.arange(SIZE)).sum() / lung.sum())
+        floor = int(np.flatnonzero(lung[:, column])[-1])
+        if floor > SIZE - 14:
+            continue
+        above = f.pixels[floor - 24 : floor - 8, column].astype(float).mean()
+        below = f.pixels[floor + 5 : floor + 12, column].astype(float).mean()
+        assert below > above + 30
 
 
 def test_the_beam_is_attenuated_by_what_it_crosses() -> None:
     """Beer-Lambert by hand at single rays: a heart replaces air, so it adds mu x air share x the air it replaces."""
     t = build(draw_patient(8), SIZE)
     none, heart = np.zeros_like(t.body), heart_chord(t, 0.45)
-    change = (t.attenuation(heart) - t.attenuation(none)).astype(np.float64)
+    change = (Scene.of(t, heart).attenuation() - Scene.of(t, none).attenuation()).astype(np.float64)
     assert not change[heart == 0].any()
-    bare = t.left_lung & (t.spare < 0.02) & (heart > 0)
-    for r, c in np.argwhere(bare)[::50]:
+    bare = t.left_lung & (np.abs(t.spare) < 0.02) & (heart > 0)
+    rays = np.argwhere(bare)
+    assert len(rays) > 3
+    for r, c in rays:
         air_before = max(float(t.lung[r, c]) - float(t.mediastinum[r, c]), 0)
         air_after = max(float(t.lung[r, c]) - max(float(t.mediastinum[r, c]), float(heart[r, c])), 0)
         assert change[r, c] == pytest.approx(MU_SOFT * 0.74 * (air_before - air_after), abs=0.01)
 
 
+def test_bone_adds_to_the_tissue_it_lies_in() -> None:
+    t = build(draw_patient(8), SIZE)
+    scene = Scene.of(t, np.zeros_like(t.body))
+    before = scene.attenuation()
+    scene.bone = scene.bone + np.float32(0.5)
+    assert np.allclose(scene.attenuation() - before, MU_BONE * 0.5, atol=1e-5)
+
+
 def test_a_woman_of_sixty_keeps_her_anatomy_between_films_but_not_her_position() -> None:
     first = draw_patient(21)
     second = position(first, 1)
-    kept = ("seed", "sex", "age", "half_width", "ctr", "aorta", "vessels", "breast", "gas")
+    kept = ("seed", "sex", "age", "half_width", "ctr", "aorta", "vessels", "breast", "gas", "dome", "taper")
     assert all(getattr(first, k) == getattr(second, k) for k in kept)
     assert (first.inspiration, first.rotation) != (second.inspiration, second.rotation)
 
 
 def test_ap_films_magnify_the_heart() -> None:
-    p = replace(draw_patient(5), view="PA")
+    p = plain(5)
     pa, ap = (render(replace(p, view=v), (), size=256, noise_seed=0).anatomy for v in ("PA", "AP"))
     assert cardiothoracic_ratio(ap) > cardiothoracic_ratio(pa) + 0.01
 
 
-# --- counterfactuals --------------------------------------------------------------------------------------------------
-
-def test_a_counterfactual_differs_from_its_film_only_where_the_edit_is() -> None:
-    p = draw_patient(30)
-    truth = truth_of(p, (Placed("nodule", "right", 0.7, 3),), size=SIZE, noise_seed=5)
-    edited = counterfactual(truth, [{"kind": "insert", "finding": "effusion", "side": "left", "severity": 0.6}])
-    before, after = render_truth(truth), render_truth(edited)
-    assert not ((before.pixels != after.pixels) & ~after.finding_masks["effusion"]).any()
-    back = counterfactual(edited, [{"kind": "delete", "finding": "effusion", "side": "left", "severity": 0.6}])
-    assert back == truth
-
-
-def test_deleting_clears_both_sides_because_the_target_vector_says_absent() -> None:
-    truth = truth_of(draw_patient(1), (Placed("effusion", "both", 0.5, 3), Placed("mass", "left", 0.5, 4)),
-                     size=SIZE, noise_seed=5)
-    left = json.loads(counterfactual(truth, [{"kind": "delete", "finding": "effusion", "side": "left",
-                                              "severity": 0.5}]))
-    assert [f["finding"] for f in left["findings"]] == ["mass"]
+def test_the_lead_letter_stands_on_its_own_side_and_leaves_the_other_half_alone() -> None:
+    p = plain(9)
+    bare = render(p, (), size=256, noise_seed=0).pixels
+    for marker in ("L", "R"):
+        marked = render(replace(p, marker=marker), (), size=256, noise_seed=0).pixels
+        rows, columns = np.nonzero(marked != bare)
+        assert len(rows) > 20
+        assert (columns > 128).all() if marker == "L" else (columns < 128).all()  # the patient's left: picture's right
+        assert marked[rows, columns].max() > 215
 
 
-@pytest.mark.parametrize(("operations", "says"), [
-    ([{"kind": "delete", "finding": "mass", "side": "left", "severity": 1.0}], "this film has"),
-    ([{"kind": "insert", "finding": "scurvy", "side": "left", "severity": 1.0}], "scurvy"),
-    ([{"kind": "move", "finding": "mass", "side": "left", "severity": 1.0}], "insert or delete"),
-    ([{"kind": "insert", "finding": "mass", "side": "left"}], "severity"),
-    ([{"kind": "insert", "finding": "mass", "side": "up", "severity": 1.0}], "up"),
-    ([{"kind": "insert", "finding": "mass", "side": "left", "severity": 2.0}], "2.0"),
-])
-def test_a_wrong_operation_is_named(operations: list[dict[str, object]], says: str) -> None:
-    with pytest.raises(BadInput, match=says):
-        counterfactual(truth_of(draw_patient(1), (), size=SIZE, noise_seed=0), operations)
+def test_bare_air_beside_the_body_is_black_or_its_outline_would_drown_in_grey() -> None:
+    seen = 0
+    for seed in range(8):
+        p = replace(plain(seed), lungs_at=-0.6, field=44.0)
+        air = ndimage.binary_erosion(build(p, SIZE).body == 0, iterations=3)
+        if air.sum() > 20:
+            seen += 1
+            assert np.median(render(p, (), size=SIZE, noise_seed=0).pixels[air]) < 12
+    assert seen >= 4
 
 
-@pytest.mark.parametrize("truth", ["", "[]", "{}", '{"model":"other"}', '{"model":"cars.phantom/1","findings":3}'])
-def test_a_truth_that_is_none_is_refused(truth: str) -> None:
+def test_nothing_shows_through_the_border_of_the_exposed_field() -> None:
+    sick = (Placed("effusion", "both", 1.0, 1),)
+    for border, low, high in (("black", 0, 12), ("white", 205, 255)):
+        p = replace(plain(4), border=border, look=3)
+        bare, ill = (render(p, f, size=SIZE, noise_seed=0).pixels for f in ((), sick))
+        covered = module._base(p, SIZE).gain == 0
+        assert 0.003 < covered.mean() < 0.3
+        assert ((bare[covered] >= low) & (bare[covered] <= high)).all()
+        assert np.array_equal(bare[covered], ill[covered])
+
+
+@pytest.mark.parametrize("bad", [{"marker": "X"}, {"border": "pink"}, {"marker": True}, {"view": "PA", "supine": True}])
+def test_a_marking_or_position_that_cannot_be_is_refused(bad: dict[str, object]) -> None:
     with pytest.raises(BadInput):
-        render_truth(truth)
-
-
-def test_a_patient_with_a_missing_or_mistyped_field_is_refused() -> None:
-    raw = json.loads(truth_of(draw_patient(1), (), size=SIZE, noise_seed=0))["patient"]
-    assert patient_from(raw) == draw_patient(1)
-    for bad in ({k: v for k, v in raw.items() if k != "ctr"}, {**raw, "ctr": "wide"}, {**raw, "view": "lateral"}):
-        with pytest.raises(BadInput):
-            patient_from(bad)
+        patient_from({**asdict(draw_patient(1)), **bad})
 
 
 def test_what_the_phantom_cannot_draw_is_refused() -> None:
     p = draw_patient(1)
     twice = (Placed("cardiomegaly", "both", 0.5, 1),) * 2
-    for placed, size in (((Placed("hernia", "both", 0.5, 1),), SIZE), (twice, SIZE), ((), 16)):
+    for placed, size, bits in ((twice, SIZE, 8), ((), 16, 8), ((), 4096, 8), ((), SIZE, 10)):
         with pytest.raises(BadInput):
-            render(p, placed, size=size, noise_seed=0)
-    assert "cardiomegaly" not in SIMULATED
+            render(p, placed, size=size, noise_seed=0, bits=bits)
 
 
 # --- beside real films ------------------------------------------------------------------------------------------------
@@ -214,20 +205,22 @@ def test_grey_values_and_texture_are_those_of_real_films_or_nothing_learnt_here_
     if not (REAL / "nih14" / "labels.csv").exists():
         pytest.skip("the NIH films are not beside this checkout (../shared/data/cxr-open)")
     with open(REAL / "nih14" / "labels.csv", newline="") as f:
-        rows = [r for r in csv.DictReader(f) if r["no_finding"] == "1" and int(r["age"]) >= 18][:40]
+        rows = [r for r in csv.DictReader(f) if r["no_finding"] == "1" and int(r["age"]) >= 18][:60]
     real = [np.asarray(Image.open(REAL / r["file"]).convert("L").resize((256, 256), Image.Resampling.LANCZOS))
             for r in rows]
-    ours = [render(draw_patient(i), (), size=256, noise_seed=i).pixels for i in range(12)]
+    ours = [render(draw_patient(i), (), size=256, noise_seed=i).pixels for i in range(16)]
 
     def describe(films: list[np.ndarray]) -> np.ndarray:
-        """Mean, spread, and fine structure (mean gradient) in the middle of each film."""
+        """Mean, spread, spread in the middle, and log power of coarse (4-8 cycles), middle and fine structure."""
         out = []
+        window = np.outer(np.hanning(256), np.hanning(256))
+        cycles = np.hypot(*np.meshgrid(np.fft.fftfreq(256, 1 / 256), np.fft.rfftfreq(256, 1 / 256), indexing="ij"))
         for film in films:
-            middle = film[64:160, 40:216].astype(float)
-            gy, gx = np.gradient(middle)
-            out.append((film.mean(), film.std(), middle.std(), np.hypot(gx, gy).mean()))
+            power = np.abs(np.fft.rfft2((film - film.mean()) * window)) ** 2
+            bands = [np.log10(power[(cycles >= lo) & (cycles < 2 * lo)].mean()) for lo in (4, 12, 36)]
+            out.append((film.mean(), film.std(), film[64:160, 40:216].std(), *bands))
         return np.array(out)
 
     low, high = np.percentile(describe(real), [2, 98], axis=0)
     inside = (describe(ours) >= low) & (describe(ours) <= high)
-    assert inside.mean(0).min() >= 0.5, inside.mean(0)
+    assert inside.mean(0).min() >= 0.7, inside.mean(0)

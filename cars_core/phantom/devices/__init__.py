@@ -1,0 +1,1 @@
+"""Tubes, lines and wires."""

@@ -1,0 +1,1 @@
+"""What each finding changes in the chest, and findings laid over films of any origin."""

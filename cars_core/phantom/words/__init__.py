@@ -1,0 +1,1 @@
+"""The report a radiologist would write of a simulated film."""
