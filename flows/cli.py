@@ -21,6 +21,7 @@ from rich.text import Text
 from cars_core.lake.lake import DamagedObject, LakeBusy
 from cars_core.lake.subsets import DamagedSubset
 from cars_core.progress import rate_words
+from flows.phantom import phantom_command
 from schemas.errors import BadInput
 from schemas.recipe import load_recipe
 
@@ -286,6 +287,9 @@ def edit(
         note.print("rejected by the default gates: " + "; ".join(reasons), highlight=False)
     else:
         note.print("Passed the structural gates. They do not judge the finding: look at the picture.")
+
+
+app.command("phantom")(phantom_command(bars, note))
 
 
 @train_app.command("segmenter")
