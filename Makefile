@@ -26,7 +26,7 @@ lint: setup  ## ruff and mypy
 	$(BIN)/mypy
 
 lock: $(UV)  ## resolve pyproject.toml again into requirements.lock
-	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev --extra bench \
 		pyproject.toml -o requirements.lock
 
 clean:  ## remove .venv and caches; lakes are data and stay
