@@ -62,7 +62,8 @@ SINGLE = (
     Sign("Pleural thickening", "A band of soft tissue along the chest wall.",
          (_one("pleural_thickening", "right", 0.8, form="wall"),)),
     Sign("Hiatal hernia", "A round density behind the heart with air on a level.", (_one("hernia", "both", 0.6),)),
-    Sign("Rib fracture", "A break in a rib's edge with a step.", (_one("fracture", "left", 0.8),)),
+    Sign("Rib fracture", "A break with a step and a dark gap, here in three neighbouring ribs.",
+         (_one("fracture", "left", 0.8),)),
 )
 
 COMBINED = (

@@ -105,7 +105,7 @@ def phantom_command(
         table = Table(title=f"{made['films']} films of {made['patients']} patients ({layout})", min_width=44)
         table.add_column("finding")
         table.add_column("films", justify="right")
-        for name, count in list(made["findings"].items())[:10]:
+        for name, count in made["findings"].items():
             table.add_row(name, str(count))
         note.print(table)
         note.print(f"Folder: {out}", soft_wrap=True, markup=False, highlight=False)

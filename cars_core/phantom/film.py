@@ -39,8 +39,13 @@ _DETECTOR_REACH = 2  # pixels that blur reaches, see `_detector`
 _TOE_BELOW, _TOE = 1.1, 1.2  # display units below the lungs where the curve turns steeper, and by how much
 _NOISE = 0.014  # of the display unit behind aerated lung
 
-#: Shapes first, then what lies in them: fluid must find the pleural air it levels with.
-_ORDER = ("emphysema", "cardiomegaly", "hernia", "atelectasis", "pneumothorax", "fracture")
+#: Shapes first, then what lies in them: fluid must find the pleural air it levels with. What fills much of a lung comes
+#: before what could be hidden in it.
+_ORDER = ("emphysema", "cardiomegaly", "hernia", "atelectasis/lobar", "pneumothorax", "fracture", "effusion",
+          "consolidation", "edema", "infiltration")
+
+#: Grey levels of 255 that a finding must change within its extent to be seen.
+HIDDEN = 3.0
 
 
 #: Findings with a model that changes the shape of what is in the chest.
@@ -51,13 +56,16 @@ STRUCTURAL_FINDINGS = frozenset(name.split("/")[0] for name in STRUCTURAL)
 class Film:
     """pixels uint8 (8 bits) or uint16 (12 bits) [H, W]. anatomy: lung fields and heart of the person shown
     (opacities do not show in them). finding_masks: extent of each finding, as a reader would outline it;
-    device_masks likewise; reaches: every pixel a finding may have changed. All masks bool [H, W]."""
+    device_masks likewise; reaches: every pixel a finding may have changed. All masks bool [H, W]. contrast: how much a
+    finding changes what is shown inside its extent, grey levels of 255 (95th percentile): below HIDDEN, as behind a
+    large effusion, nobody could see it."""
 
     pixels: NDArray[Any]
     anatomy: Anatomy
     finding_masks: dict[str, Mask]
     device_masks: dict[str, Mask]
     reaches: dict[str, Mask]
+    contrast: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,9 @@ def render(patient: Patient, placed: tuple[Placed, ...], *, size: int, noise_see
     base = _base(patient, size)
     scene = Scene.of(base.thorax, base.heart)
     laid: list[_Laid] = []
+    contrast: dict[str, float] = {}
     primary, log, shown = base.primary, base.log, base.shown
-    for one in sorted(placed, key=_rank):
+    for one in sorted(placed, key=lambda one: _rank(one, patient)):
         before, outlines = primary, _outlines(scene)
         extent = _draw(scene, one)
         primary = scene.attenuation()
@@ -110,7 +119,10 @@ def render(patient: Patient, placed: tuple[Placed, ...], *, size: int, noise_see
         moved = any(a is not b for a, b in zip(_outlines(scene), outlines, strict=True))
         laid.append(_Laid(one, reach, moved))
         was, log = log, _measured(primary, base.scatter)
-        shown = shown + _as_shown(log - was, base, patient)
+        before, shown = shown, shown + _as_shown(log - was, base, patient)
+        seen = np.abs(to_grey(shown[extent]) - to_grey(before[extent]))
+        seen = float(np.percentile(seen, 95)) if seen.size else 0.0
+        contrast[one.finding] = max(seen, contrast.get(one.finding, 0.0))
     if "cardiomegaly" in scene.extents:  # a heart that a dome let down has another shape than the one first drawn
         scene.extents["cardiomegaly"] = scene.extents["cardiomegaly"] & (scene.heart > 0)
     device_masks: dict[str, Mask] = {}
@@ -129,7 +141,7 @@ def render(patient: Patient, placed: tuple[Placed, ...], *, size: int, noise_see
     grain = np.random.default_rng(noise_seed).standard_normal((size, size), np.float32)
     grey = to_grey(shown + base.noise * grain)
     pixels = np.rint(grey).astype(np.uint8) if bits == 8 else np.rint(grey * np.float32(4095 / 255)).astype(np.uint16)
-    return Film(pixels, scene.anatomy(), scene.extents, device_masks, _joined(laid, scene))
+    return Film(pixels, scene.anatomy(), scene.extents, device_masks, _joined(laid, scene), contrast)
 
 
 def form_of(placed: Placed, patient: Patient) -> str:
@@ -147,8 +159,9 @@ def form_of(placed: Placed, patient: Patient) -> str:
     return forms[0]
 
 
-def _rank(one: Placed) -> tuple[int, str, str, int]:
-    first = _ORDER.index(one.finding) if one.finding in _ORDER else len(_ORDER)
+def _rank(one: Placed, patient: Patient) -> tuple[int, str, str, int]:
+    name = "atelectasis/lobar" if form_of(one, patient) == "lobar" and one.finding == "atelectasis" else one.finding
+    first = _ORDER.index(name) if name in _ORDER else len(_ORDER)
     return first, one.finding, one.side, one.seed
 
 

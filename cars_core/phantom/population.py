@@ -252,7 +252,7 @@ def _patient(name: str, own: int, *, size: int, split: str, table: tuple[list[Co
         devices = implants + draw_devices(patient, placed, needs)
         truth = truth_of(patient, placed, size=size, noise_seed=seed_from("noise", own, k), devices=devices)
         yield FilmSpec(record=f"{name}_{k:03d}", patient=name, split=split, sex=patient.sex, age=patient.age,
-                       view=patient.view, study=k + 1, days=days, vector=_vector(placed, devices, vocabulary),
+                       view=patient.view, study=k + 1, days=days, vector=vector_of(placed, devices, vocabulary),
                        truth=truth, prior=prior)
         prior = truth
 
@@ -292,7 +292,8 @@ def _changed(placed: Placed, rng: np.random.Generator) -> Placed:
     return replace(placed, severity=round(float(severity), 4))
 
 
-def _vector(placed: tuple[Placed, ...], devices: tuple[Device, ...], vocabulary: Vocabulary) -> Vector:
+def vector_of(placed: tuple[Placed, ...], devices: tuple[Device, ...], vocabulary: Vocabulary) -> Vector:
+    """What a film with these findings and devices shows: all that can be drawn is stated, present or absent."""
     present = vocabulary.mask([p.finding for p in placed] + ["support_devices"] * bool(devices))
     stated = vocabulary.mask([*sorted(SHOWN), "support_devices"])
     return close_upwards(Vector(present=present, absent=stated & ~present), vocabulary)

@@ -18,7 +18,7 @@ def ribs(p: Patient, rng: np.random.Generator, step: float) -> list[Tube]:
             drop = p.rib_slope * np.interp(i, [0, 1, 3, 7, 11], [0.36, 0.66, 0.95, 1.1, 1.0]) * rng.normal(1, 0.04)
             start = -0.5 + pitch * i * (0.88 + 0.12 * i / 11) + rng.normal(0, 0.12)
             end = np.radians(np.interp(i, [0, 2, 6, 9, 10, 11], [140, 150, 146, 122, 92, 68]) + rng.normal(0, 4))
-            phi = np.linspace(0.01, end, 200)
+            phi = np.concatenate([[3e-4, 3e-3], np.linspace(0.01, end, 200)])  # from beside the vertebra
             bow = 0.62 * np.sin(np.clip(phi * 2.1, 0, np.pi))  # the posterior arc rises before it falls
             yc = start + drop * ((1 - np.cos(phi)) / 2) ** 1.12 - bow
             # Each point lies on the chest wall of its own height, so that the turns form one line down the side;
@@ -37,7 +37,7 @@ def ribs(p: Patient, rng: np.random.Generator, step: float) -> list[Tube]:
             phi = np.interp(even, flat, phi)
             size = np.interp(i, [0, 2, 9, 11], [1.12, 1.0, 0.95, 0.65]) * p.half_width / 14 * rng.normal(1, 0.04)
             half = np.interp(phi, [0, 1.4, 1.7, 2.6], [0.53, 0.59, 0.61, 0.68]) * size
-            fade = np.clip((end - phi) / 0.5, 0, 1) * np.interp(phi, [0, 0.25], [0.6, 1.0])
+            fade = np.clip((end - phi) / 0.5, 0, 1) * np.interp(phi, [0, 0.004, 0.25], [0.0, 0.6, 1.0])
             fade *= 1 - 0.6 * np.sin(phi) ** 6
             thick = 0.40 * np.interp(phi, [0, 1.3, 1.8, 2.5], [1.0, 0.9, 0.8, 0.85]) * np.interp(
                 i, [0, 1, 7, 9, 11], [0.75, 1.0, 1.0, 0.75, 0.55])

@@ -22,6 +22,7 @@ _STROKES = {
     "^": ".5,1 .5,0|.15,.4 .5,0 .85,.4",
 }
 _INITIALS = "ABCDEGHJKLMPRSTW"
+_NO_NAMES = ("PA", "AP", "LL", "RL", "LT", "RT", "SP")  # they would say a view, a side or a position
 
 #: Display units of lead, print and unexposed film, and of what the shutter or a mask left black.
 _WHITE, _BLACK = 3.2, -4.6
@@ -73,6 +74,8 @@ def _lead(p: Patient, grid: Grid, rng: np.random.Generator, cover: Map, value: M
     _write(p.marker, grid, (x, y), tall, turn, pen, ink, cover, value)
     kind = rng.random()
     name = "".join(rng.choice(list(_INITIALS), int(rng.integers(2, 4))))
+    if name in _NO_NAMES:
+        name += "K"
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     if kind < 0.45:
         down = tall * float(rng.uniform(1.1, 1.5))

@@ -20,7 +20,7 @@ AP_MAGNIFICATION = 1.06
 #: Of AP films, those taken lying down; the rest are sitting or propped up.
 SUPINE_PERCENT = 40
 #: Cardiothoracic ratio of an enlarged heart at severity 0 and 1.
-CARDIOMEGALY_CTR = (0.53, 0.68)
+CARDIOMEGALY_CTR = (0.52, 0.68)
 
 
 #: What each number may be: wider than anyone is drawn, within what the models can draw.

@@ -94,7 +94,7 @@ def along(points: list[tuple[float, float]], step: float) -> Points:
     """A smooth open curve through points [k, 2], sampled finer than `step` cm."""
     knots = np.array(points)
     at = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(knots, axis=0).T))])
-    return CubicSpline(at, knots)(np.linspace(0, at[-1], int(1.3 * at[-1] / step) + 8))
+    return CubicSpline(at, knots)(np.linspace(0, at[-1], int(2.2 * at[-1] / step) + 8))
 
 
 def strip(line: Points, half: float | Points, thick: float | Points, hollow: float) -> Tube:

@@ -47,7 +47,7 @@ def kerley(lung: Lung, severity: float, rng: np.random.Generator) -> Float:
             continue
         wall = float(lung.u[0][row].max())
         out.append(((wall, v), (wall - length / width, v + (tilt - 0.08) * length / lung.height), 0.05))
-    return strokes(lung, out) * np.float32(0.32 + 0.18 * severity)
+    return strokes(lung, out) * np.float32(0.20 + 0.12 * severity)
 
 
 def _cuffs(lung: Lung, severity: float, rng: np.random.Generator) -> Float:

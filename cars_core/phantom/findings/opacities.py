@@ -135,6 +135,7 @@ _PLEURAL = ("effusion", "pleural_thickening")
 # drawn beyond it by their model.
 _BRIM_CM = {"consolidation": 2.0, "edema": 2.0, "effusion": 2.0, "infiltration": 2.0, "mass": 0.8, "nodule": 0.5}
 _RIM_CM = 0.6  # inside the outline, where models fade
+_MARKED = 0.15  # share of its densest part from which on a reader would draw it
 _KEPT = 0.75  # of the contrast a veil would take from the vessels before it
 # How far beyond the lung a model draws or blurs, in lung heights.
 _BEYOND = {"effusion": 0.055, "nodule": 0.08, "mass": 0.08, "consolidation/lobar": 0.055,
@@ -180,7 +181,7 @@ def fill(scene: Scene, placed: Placed, form: str) -> Mask:
             lung, at = near(scene.frame(side), 0.0)
             scene.spare[at] = interstitium.cephalised(lung, placed.severity, scene.spare[at])
     scene.filled = 1 - (1 - scene.filled) * (1 - c)
-    return c > 0
+    return c > max(VISIBLE, _MARKED * float(c.max()))
 
 
 def _to_the_brim(scene: Scene, c: Float, reach: float) -> Float:

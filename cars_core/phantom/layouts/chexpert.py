@@ -19,6 +19,8 @@ FOLDER = "CheXpert-v1.0-small"  # what every Path begins with
 #: has lists for emphysema and hernia too, which give no label but rule out "No Finding".
 MENTIONED_AS = {"infiltration": "lung_opacity", "mass": "lung_lesion", "nodule": "lung_lesion",
                 "pleural_thickening": "pleural_other", "fibrosis": "pleural_other"}
+#: With one of these about, a report's "no infiltrate" does not deny Lung Opacity.
+OPACITIES = ("atelectasis", "consolidation", "edema", "mass", "nodule", "pneumonia")
 PARTS = {"train": "train", "validate": "valid", "test": "test"}  # split -> folder and label file
 
 
@@ -32,7 +34,8 @@ class CheXpert:
     like = ("CheXpert-v1.0-small: train/ and train.csv hold the split train, valid/ and valid.csv validate, test/ and "
             "test.csv test (CheXpert's own test set came later, its labels apart; here all three tables have one "
             "form). Paths begin with CheXpert-v1.0-small/, which stands for this folder. train.csv labels what the "
-            "reports mention; valid.csv and test.csv say what the films show, with Pneumonia blank.")
+            "reports mention; valid.csv and test.csv say what the films show, with Pneumonia blank. Pneumonia is never "
+            "1.0: a report only suspects it, -1.0.")
     tables: ClassVar[dict[str, tuple[str, ...]]] = {f"{part}.csv": COLUMNS for part in PARTS.values()}
 
     def lay(self, drawn: Drawn) -> Laid:
@@ -43,7 +46,7 @@ class CheXpert:
         if part == "train":
             labels = report_labels(drawn.report, vocabulary)
         else:
-            labels = chexpert_labels(settled(spec.vector, vocabulary), vocabulary)
+            labels = chexpert_labels(settled(drawn.vector, vocabulary), vocabulary)
             labels["No Finding"] = labels["No Finding"] or "0.0"
         row = {"Path": f"{FOLDER}/{path}", "Sex": {"M": "Male", "F": "Female"}[spec.sex], "Age": spec.age,
                "Frontal/Lateral": "Frontal", "AP/PA": spec.view, **labels}
@@ -64,6 +67,8 @@ def report_labels(report: Report, vocabulary: Vocabulary) -> dict[str, str]:
             masks[state] |= 1 << vocabulary[label].bit
     masks["uncertain"] &= ~masks["present"]
     masks["absent"] &= ~(masks["present"] | masks["uncertain"])
+    if (masks["present"] | masks["uncertain"]) & vocabulary.mask(OPACITIES):
+        masks["absent"] &= ~vocabulary.mask(["lung_opacity"])  # an infiltrate gone beside a new consolidation
     labels = chexpert_labels(Vector(**masks), vocabulary)
     if (masks["present"] | masks["uncertain"]) & ~vocabulary.mask(["support_devices"]):
         labels[LABELS[0]] = ""
@@ -86,6 +91,8 @@ def settled(vector: Vector, vocabulary: Vocabulary) -> Vector:
     Pneumonia, which no film can settle, stays unmentioned.
     """
     out = vector
+    if out.present & vocabulary.mask(["lung_lesion"]):  # a kind of Lung Opacity in CheXpert's hierarchy
+        out = out.with_state(vocabulary["lung_opacity"].bit, "present")
     for finding in vocabulary.findings:
         kinds = vocabulary.descendants(1 << finding.bit)
         if out.state(finding.bit) == "unmentioned" and kinds and not kinds & vector.present:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -15,11 +15,14 @@ from PIL import Image
 from cars_core.digest import digest, seed_from
 from cars_core.phantom.body.grid import Grid
 from cars_core.phantom.body.markings import markings
-from cars_core.phantom.film import Film
-from cars_core.phantom.population import FilmSpec
+from cars_core.phantom.film import HIDDEN, Film
+from cars_core.phantom.placed import Placed
+from cars_core.phantom.population import FilmSpec, vector_of
 from cars_core.phantom.truth import Truth, read_truth, render_truth
 from cars_core.phantom.words.report import write_report
 from cars_core.phantom.words.statements import Report
+from cars_core.vectors import Vector
+from cars_core.vocabulary import load_vocabulary
 
 JPEG_QUALITY = 95
 
@@ -29,7 +32,11 @@ _YEARS = (2110, 2200)
 
 @dataclass(frozen=True)
 class Drawn:
-    """A film of the population, rendered. `number` counts the patients of the cohort from 1."""
+    """A film of the population, rendered. `number` counts the patients of the cohort from 1.
+
+    vector: what the film shows. hidden: findings the patient has that cannot be seen on it (film.HIDDEN); vector, masks
+    and report leave them out, the truth keeps them.
+    """
 
     spec: FilmSpec
     number: int
@@ -37,6 +44,8 @@ class Drawn:
     film: Film
     report: Report
     bits: int
+    vector: Vector
+    hidden: frozenset[str]
 
     @cached_property
     def taken(self) -> datetime.datetime:
@@ -98,10 +107,18 @@ def draw(spec: FilmSpec, *, number: int, bits: int) -> Drawn:
     truth = read_truth(spec.truth)
     before = None if spec.prior is None else read_truth(spec.prior)
     film = render_truth(spec.truth, bits=bits)
-    report = write_report(patient=truth.patient, placed=truth.placed, devices=truth.devices,
-                          seed=seed_from("report", spec.truth),
-                          prior=None if before is None else (before.placed, before.devices), cut=cut_off(film, truth))
-    return Drawn(spec, number, truth, film, report, bits)
+    hidden = frozenset(finding for finding, contrast in film.contrast.items() if contrast < HIDDEN)
+    film = replace(film, finding_masks={k: mask for k, mask in film.finding_masks.items() if k not in hidden})
+
+    def seen(placed: tuple[Placed, ...]) -> tuple[Placed, ...]:
+        return tuple(one for one in placed if one.finding not in hidden)
+
+    # What is hidden now is not compared either: the report would call it resolved.
+    prior = None if before is None else (seen(before.placed), before.devices)
+    report = write_report(patient=truth.patient, placed=seen(truth.placed), devices=truth.devices,
+                          seed=seed_from("report", spec.truth), prior=prior, cut=cut_off(film, truth))
+    vector = vector_of(seen(truth.placed), truth.devices, load_vocabulary())
+    return Drawn(spec, number, truth, film, report, bits, vector, hidden)
 
 
 def cut_off(film: Film, truth: Truth) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ class Nih:
         """Files and rows of one film."""
         vocabulary, spec, size = load_vocabulary(), drawn.spec, drawn.truth.size
         names = {f.name: label for label, f in vocabulary.label_set("nih").items()}
-        found = sorted(names[x] for x in vocabulary.unpack(spec.vector.present) if x in names)
+        found = sorted(names[x] for x in vocabulary.unpack(drawn.vector.present) if x in names)
         file = f"{drawn.number:08d}_{spec.study - 1:03d}.png"
         row = dict(zip(COLUMNS, (file, "|".join(found) or vocabulary.no_finding["nih"], spec.study - 1, drawn.number,
                                  spec.age, spec.sex, spec.view, size, size, drawn.spacing, drawn.spacing), strict=True))

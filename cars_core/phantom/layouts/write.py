@@ -38,14 +38,16 @@ _IN_FLIGHT = 4  # films a worker
 _ROW_GROUP = 512
 
 #: One row a film. path: of the film in the tree. film_* and report_*: packed vectors of what the film shows and of what
-#: its report says (bit i is name i of the key `vocabulary` in the schema's metadata). statements: JSON list of
+#: its report says (bit i is name i of the key `vocabulary` in the schema's metadata). hidden: findings the patient has
+#: that cannot be seen on this film; neither vector, masks nor report speak of them. statements: JSON list of
 #: {finding, state, side, text}. truth, prior: JSON that renders this film and the patient's film before.
 SCHEMA = pa.schema([
     ("path", pa.string()), ("record", pa.string()), ("patient", pa.string()), ("split", pa.string()),
     ("sex", pa.string()), ("age", pa.int16()), ("view", pa.string()), ("study", pa.int16()), ("days", pa.int32()),
     ("size", pa.int16()), ("bits", pa.int8()), ("ctr", pa.float64()),
     *((f"{of}_{state}", pa.int64()) for of in ("film", "report") for state in ("present", "absent", "uncertain")),
-    ("report", pa.string()), ("statements", pa.string()), ("truth", pa.string()), ("prior", pa.string()),
+    ("hidden", pa.list_(pa.string())), ("report", pa.string()), ("statements", pa.string()), ("truth", pa.string()),
+    ("prior", pa.string()),
 ])
 
 
@@ -64,7 +66,7 @@ def layout_of(name: str) -> Layout:
         BadInput: there is none.
     """
     if name not in LAYOUTS:
-        raise BadInput("layout", name, "one of " + ", ".join(LAYOUTS))
+        raise BadInput("--layout", name, "one of " + ", ".join(LAYOUTS))
     return LAYOUTS[name]
 
 
@@ -89,7 +91,7 @@ def write_cohort(specs: Iterable[FilmSpec], *, out: Path, layout: str, bits: int
     kind = layout_of(layout)
     bits = kind.bits[0] if bits is None else bits
     if bits not in kind.bits:
-        raise BadInput(f"bits of layout {layout}", bits, " or ".join(map(str, kind.bits)))
+        raise BadInput(f"--bits of layout {layout}", bits, " or ".join(map(str, kind.bits)))
     if workers < 1:
         raise BadInput("workers", workers, "1 or more")
     _claim(out)
@@ -135,12 +137,15 @@ def write_cohort(specs: Iterable[FilmSpec], *, out: Path, layout: str, bits: int
 def _claim(out: Path) -> None:
     """Make the folder, or make sure that it is empty."""
     if out.exists() and not out.is_dir():
-        raise BadInput("out", str(out), "a folder")
+        raise BadInput("--out", str(out), "a folder")
     if out.is_dir() and any(out.iterdir()):
         cut_off = (out / README).is_file() and (out / "truth").is_dir() and not (out / MANIFEST).exists()
         what = f"{out} (a cohort that was cut off)" if cut_off else f"{out} (not empty)"
-        raise BadInput("out", what, "a new or empty folder")
-    out.mkdir(parents=True, exist_ok=True)
+        raise BadInput("--out", what, "a new or empty folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise BadInput("--out", str(out), f"a folder that can be made ({e.strerror})") from e
 
 
 def _numbered(specs: Iterable[FilmSpec]) -> Iterator[tuple[FilmSpec, int]]:
@@ -199,9 +204,10 @@ def _truth_row(drawn: Drawn, image: str) -> dict[str, Any]:
         "path": image, "record": spec.record, "patient": spec.patient, "split": spec.split, "sex": spec.sex,
         "age": spec.age, "view": spec.view, "study": spec.study, "days": spec.days, "size": drawn.truth.size,
         "bits": drawn.bits, "ctr": cardiothoracic_ratio(drawn.film.anatomy),
-        **{f"film_{k}": v for k, v in asdict(spec.vector).items()},
+        **{f"film_{k}": v for k, v in asdict(drawn.vector).items()},
         **{f"report_{k}": v for k, v in asdict(said).items()},
-        "report": report.text, "statements": json.dumps([asdict(s) for s in report.statements]),
+        "hidden": sorted(drawn.hidden), "report": report.text,
+        "statements": json.dumps([asdict(s) for s in report.statements]),
         "truth": spec.truth, "prior": spec.prior,
     }
 
@@ -239,7 +245,9 @@ Laid out like another cohort so that what reads that cohort can be tried; none o
 {layout.like}
 
 {MANIFEST} is written last: without it the folder is not whole.
-{TRUTH}: one row a film: its path, what it shows, what its report says, and the JSON that renders it.
+{TRUTH}: one row a film: its path, what it shows, what its report says, and the JSON that renders it
+(cars_core.phantom.truth.render_truth; counterfactual gives the same film with other findings). Bit i of a film_* or
+report_* vector is name i of `vocabulary` in the file's schema metadata.
 {MASKS}/RECORD/NAME.png: 1-bit masks of the lungs, the heart, each finding and each device.
 Sides are the patient's: the left lung is at the picture's right.
 """

@@ -242,7 +242,8 @@ DEVICE_NAMES = {"endotracheal_tube": "an endotracheal tube", "nasogastric_tube":
 SYMPTOMS = ("shortness of breath", "cough", "fever", "chest pain", "hypoxia", "weakness", "a fall",
             "dyspnea on exertion", "leukocytosis", "altered mental status", "history of pneumonia",
             "known pleural effusion", "history of heart failure and cardiomegaly", "history of lung nodule")
-QUESTIONS = ("Evaluate for pneumothorax.", "Evaluate for pneumonia.", "Rule out pneumonia.", "Interval change?",
+#: The first is asked only where there is a film to compare with.
+QUESTIONS = ("Interval change?", "Evaluate for pneumothorax.", "Evaluate for pneumonia.", "Rule out pneumonia.",
              "Please assess for effusion.", "Assess for pulmonary edema.", "Acute process?", "Pneumothorax?",
              "Eval for infiltrate.", "Assess for rib fracture.", "")
 NOTHING_ACUTE = ("No acute cardiopulmonary process.", "No acute cardiopulmonary abnormality.",
@@ -344,6 +345,7 @@ def header(patient: Patient, rng: np.random.Generator, *, compared: bool) -> str
     who = {"M": ("___-year-old man", "___M", "Male patient"), "F": ("___-year-old woman", "___F", "Female patient")}
     before = (("Chest radiograph ___.", "Chest radiograph from ___.", "Prior radiograph dated ___.") if compared else
               ("None.", "None available.", "No prior radiograph."))
-    asked = f"{pick(who[patient.sex], rng)} with {pick(SYMPTOMS, rng)}. {pick(QUESTIONS, rng)}".strip()
+    question = pick(QUESTIONS if compared else QUESTIONS[1:], rng)
+    asked = f"{pick(who[patient.sex], rng)} with {pick(SYMPTOMS, rng)}. {question}".strip()
     return (f"EXAMINATION: {pick(views[patient.view], rng)}\n\nINDICATION: {asked}\n\n"
             f"COMPARISON: {pick(before, rng)}")

@@ -10,12 +10,14 @@ from cars_core.phantom.body.patient import draw_patient
 from cars_core.phantom.body.thorax import build
 from cars_core.phantom.devices.courses import COURSES, Landmarks, Strand, generator
 from cars_core.phantom.layouts.drawn import cut_off, draw
-from cars_core.phantom.placed import Device
-from cars_core.phantom.population import FilmSpec
-from cars_core.phantom.truth import read_truth, render_truth, truth_of
+from cars_core.phantom.placed import SHOWN, Device
+from cars_core.phantom.population import FilmSpec, films
+from cars_core.phantom.truth import counterfactual, read_truth, render_truth, truth_of
 from cars_core.vectors import Vector
+from cars_core.vocabulary import load_vocabulary
 
 SIZE = 96
+V = load_vocabulary()
 
 
 def tube(person: int, border: str) -> tuple[str, Device]:
@@ -83,3 +85,24 @@ def test_the_report_follows_the_film() -> None:
 def test_a_film_without_such_a_tube_has_nothing_to_cut() -> None:
     truth = truth_of(draw_patient(1), (), size=SIZE, noise_seed=1, devices=(Device("central_line", "left", 1),))
     assert cut_off(render_truth(truth), read_truth(truth)) == ()
+
+
+def test_what_nobody_could_see_on_a_film_is_neither_labelled_nor_reported_nor_masked() -> None:
+    """A nodule drowned in a large effusion: the truth keeps it, labels and words that claimed it would teach noise."""
+    hidden = 0
+    for spec in films(n=160, seed=11, size=96, withheld=[], split_of=lambda patient: "test", vocabulary=V):
+        drawn = draw(spec, number=1, bits=8)
+        placed = {p.finding for p in drawn.truth.placed}
+        shown = set(V.unpack(drawn.vector.present)) & SHOWN
+        assert shown | drawn.hidden == placed
+        assert not shown & drawn.hidden
+        assert not drawn.hidden & drawn.film.finding_masks.keys()
+        told = {s.finding for s in drawn.report.statements if s.state == "present"}
+        assert not told & drawn.hidden
+        for finding in drawn.hidden:
+            without = render_truth(counterfactual(spec.truth, delete=[finding]))
+            mask = render_truth(spec.truth).finding_masks[finding]
+            change = np.abs(drawn.film.pixels.astype(int) - without.pixels)[mask]
+            assert change.size == 0 or np.percentile(change, 90) < 8, (spec.record, finding)
+            hidden += 1
+    assert 0 < hidden < 12
