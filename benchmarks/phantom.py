@@ -1,5 +1,6 @@
 """Simulated films a second on one core, drawn from the population with their whole truth: findings, devices, masks,
-report. Each film is another patient's or another position's, so no cache helps. Peak memory beside it.
+report. Each film is another patient's or another position's, so no cache helps. Peak memory beside it, and how many of
+the findings placed cannot be seen on their film (`film.HIDDEN`).
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/phantom.py [size in pixels, default 256] [films, default 60]
 
@@ -26,12 +27,15 @@ def main() -> None:
     *specs, first = films(n=n + 1, seed=3, size=size, withheld=[], split_of=lambda patient: "train",
                           vocabulary=load_vocabulary())
     draw(first, number=1, bits=8)
+    hidden = placed = 0
     wall, cpu = time.perf_counter(), time.process_time()
     for i, spec in enumerate(specs):
-        draw(spec, number=i, bits=8)
+        drawn = draw(spec, number=i, bits=8)
+        hidden, placed = hidden + len(drawn.hidden), placed + len({p.finding for p in drawn.truth.placed})
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(f"{size} px: {n / wall:.1f} films/s (wall), {n / cpu:.1f} films/s of processor time, {n} films, "
-          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB; "
+          f"hidden: {hidden} of {placed} findings")
 
 
 if __name__ == "__main__":
