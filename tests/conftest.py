@@ -7,6 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples at every run, so that a change is blamed for what it broke and nothing else. To look for new ones:
+# HYPOTHESIS_PROFILE=explore.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("explore", settings.get_profile("default"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 # Before anything imports Prefect: no telemetry, and a start-up limit for a busy machine.
 for _key, _value in {

@@ -279,8 +279,10 @@ def test_a_chest_drain_enters_from_the_side_and_ends_inside_its_own_half_of_the_
     end[mask] = inner
     assert lung[end].mean() > 0.8
     assert (lung & mask).sum() > 0.35 * mask.sum()
-    apex, base = y[inner].mean() < 0.25 * t.patient.height, y[inner].mean() > 0.6 * t.patient.height
-    assert apex or base
+    # The base is where that lung ends above its dome, which may stand anywhere; the apex is a share of the height.
+    tip = float(x[inner].mean())
+    below = float(t.y[lung & (np.abs(t.x - tip) < 0.6)].max()) - float(y[inner].mean())
+    assert y[inner].mean() < 0.25 * t.patient.height or below < 2.5
 
 
 def test_drains_go_to_the_apex_and_to_the_base() -> None:
