@@ -17,6 +17,13 @@ def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def read_png(data: bytes) -> NDArray[np.uint8]:
-    """Pixels uint8 [H, W] of a grey PNG."""
+    """Pixels uint8 [H, W] of a grey PNG; of one with 16 bits the upper 8."""
     with Image.open(BytesIO(data)) as im:
-        return np.asarray(im.convert("L"), np.uint8)
+        return np.asarray(eight_bits(im).convert("L"), np.uint8)
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A 16-bit grey picture as its upper 8 bits; any other as it is. Pillow's own conversion would clip at 255."""
+    if not image.mode.startswith("I;16") and image.mode != "I":
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))

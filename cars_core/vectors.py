@@ -84,26 +84,27 @@ def from_chexpert(row: Mapping[str, object], vocabulary: Vocabulary, *, where: s
     Raises:
         BadInput: a value other than these.
     """
-    states = {1.0: "present", 0.0: "absent", -1.0: "uncertain"}
-    v = Vector()
+    known = vocabulary.label_set("chexpert")
+    none = vocabulary.no_finding.get("chexpert")
+    masks = {1.0: 0, 0.0: 0, -1.0: 0}
 
-    def read(column: str) -> str | None:
+    def read(column: str) -> float | None:
         raw = row.get(column)
         if raw is None or raw == "" or raw != raw:
             return None
         try:
-            return states[float(raw)]  # type: ignore[arg-type]
-        except (KeyError, ValueError, TypeError):
-            raise BadInput(f"{where}: {column}", str(raw), "1, 0, -1 or empty") from None
+            value = float(raw)  # type: ignore[arg-type]
+        except (ValueError, TypeError):
+            value = 2.0
+        if value not in masks:
+            raise BadInput(f"{where}: {column}", str(raw), "1, 0, -1 or empty")
+        return value
 
-    known = vocabulary.label_set("chexpert")
     for column, finding in known.items():
-        state = read(column)
-        if state:
-            v = v.with_state(finding.bit, state)
-    none = vocabulary.no_finding.get("chexpert")
-    if none and read(none) == "present":
-        for finding in known.values():
-            if finding.name != "support_devices" and v.state(finding.bit) == "unmentioned":
-                v = v.with_state(finding.bit, "absent")
-    return close_upwards(v, vocabulary)
+        value = read(column)
+        if value is not None:
+            masks[value] |= 1 << finding.bit
+    if none and read(none) == 1.0:
+        disease = sum({1 << f.bit for f in known.values() if f.name != "support_devices"})
+        masks[0.0] |= disease & ~(masks[1.0] | masks[-1.0])
+    return close_upwards(Vector(present=masks[1.0], absent=masks[0.0], uncertain=masks[-1.0]), vocabulary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,28 +10,45 @@ import yaml
 
 from schemas.errors import BadInput
 
+LABEL_SETS = ("nih", "chexpert", "vindr", "padchest")
+REGIONS = ("lung", "base", "apex", "pleura", "heart", "mediastinum", "hilum", "diaphragm", "bone", "film")
 BUILT_IN = Path(__file__).resolve().parent.parent / "schemas" / "findings.yaml"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. `bit` is its place in packed vectors; `outline` says whether it rightly changes the
-    outline of lungs or heart; `sided` whether it lies on one side; `excludes` findings that cannot be on
-    one film with it."""
+    """One finding. `bit` is its place in packed vectors; `aliases` its names by label set; `outline` says whether
+    it rightly changes the outline of lungs or heart; `sided` whether it lies on one side; `region` (one of REGIONS)
+    where it lies by default; `excludes` findings that cannot be on one film with it."""
 
     name: str
     bit: int
-    aliases: dict[str, str]
+    aliases: dict[str, tuple[str, ...]]
     parents: tuple[str, ...]
     outline: bool
     sided: bool
     excludes: tuple[str, ...] = ()
+    region: str = "lung"
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides an edit may use by default: left and right, or both at once."""
+        return ("left", "right") if self.sided else ("both",)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
+    """Findings in the order of their bits.
+
+    no_finding: label set -> what it calls the absence of everything it labels. concepts: label -> concepts that speak
+    for it; both are findings, or the names of labels and concepts that have no bit. passed_over: label set -> labels
+    of it that name no finding of the vocabulary.
+    """
+
     findings: tuple[Finding, ...]
     no_finding: dict[str, str]
+    concepts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    passed_over: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {f.name: f for f in self.findings})
@@ -57,8 +74,8 @@ class Vocabulary:
             raise BadInput("finding", name, "one of " + ", ".join(self.names)) from None
 
     def label_set(self, which: str) -> dict[str, Finding]:
-        """Label name -> finding, for the label set `nih` or `chexpert`."""
-        return {f.aliases[which]: f for f in self.findings if which in f.aliases}
+        """Label name -> finding, for a label set (one of LABEL_SETS). Several names may mean one finding."""
+        return {name: f for f in self.findings for name in f.aliases.get(which, ())}
 
     def mask(self, names: list[str] | tuple[str, ...]) -> int:
         """Packed bits of some findings."""
@@ -117,15 +134,18 @@ def load_vocabulary(path: str | None = None) -> Vocabulary:
             Finding(
                 name=r["name"],
                 bit=i,
-                aliases={k: r[k] for k in ("nih", "chexpert") if k in r},
+                aliases={k: _names(r[k]) for k in LABEL_SETS if k in r},
                 parents=tuple(r.get("parents", ())),
                 outline=bool(r["outline"]),
                 sided=bool(r["sided"]),
                 excludes=tuple(r.get("excludes", ())),
+                region=r.get("region", "lung"),
             )
             for i, r in enumerate(rows)
         )
         none = dict(raw.get("no_finding", {}))
+        concepts = {label: tuple(names) for label, names in raw.get("concepts", {}).items()}
+        passed_over = {which: frozenset(names) for which, names in raw.get("passed_over", {}).items()}
     except OSError as e:
         raise BadInput("vocabulary", str(file), f"a readable file ({e.strerror})") from e
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as e:
@@ -142,9 +162,20 @@ def load_vocabulary(path: str | None = None) -> Vocabulary:
             for p in others:
                 if p not in names:
                     raise BadInput(f"vocabulary {file}: {key} of {f.name}", p, "a finding of this file")
-    for which in ("nih", "chexpert"):  # a label two findings share would be read as the last of them only
-        labels = [f.aliases[which] for f in found if which in f.aliases]
+    for f in found:
+        if f.region not in REGIONS:
+            raise BadInput(f"vocabulary {file}: region of {f.name}", f.region, "one of " + ", ".join(REGIONS))
+    for which in LABEL_SETS:  # a label two findings share would be read as the last of them only
+        labels = [name for f in found for name in f.aliases.get(which, ())]
         if len(set(labels)) < len(labels):
             twice = next(n for n in labels if labels.count(n) > 1)
             raise BadInput(f"vocabulary {file}: {which}", twice, "each label once")
-    return Vocabulary(found, none)
+    return Vocabulary(found, none, concepts, passed_over)
+
+
+def _names(given: object) -> tuple[str, ...]:
+    if isinstance(given, str):
+        return (given,)
+    if isinstance(given, list) and all(isinstance(x, str) for x in given):
+        return tuple(given)
+    raise TypeError(f"{given!r} is neither a name nor a list of names")

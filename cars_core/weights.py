@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from typing import TYPE_CHECKING, Any
 
 from cars_core.digest import file_digest
 from schemas.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch  # seconds to import, and cards are read where no network of torch's is
 
 BUILT_IN = Path(__file__).resolve().parent / "weights"
 
 
 def save_weights(folder: Path, model: torch.nn.Module, card: dict[str, Any], *, half: bool = True) -> str:
     """Write a model and its card; returns the weights' sha256. `half` stores float16 (half the size)."""
+    import torch
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     kind = torch.float16 if half else torch.float32
     state = {
@@ -65,6 +67,9 @@ def load_weights(model: torch.nn.Module, folder: str | Path) -> None:
     Raises:
         BadInput: the file is not safetensors, or its tensors do not fit the model.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = Path(folder) / "model.safetensors"
     try:
         state = load_file(path)

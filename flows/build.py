@@ -28,7 +28,7 @@ def build(recipe: str, overrides: list[str] = [], lake: str | None = None) -> di
 
     # Read the films, turn labels into finding vectors, set bad films aside.
     cohort = clock("ingest", stages.ingest_cohort(job))
-    log.info("%(accepted)s films of %(patients)s patients, %(quarantined)s set aside", cohort)
+    log.info("%(accepted)s films, %(patients)s patients, %(set_aside)s set aside, %(quarantined)s quarantined", cohort)
 
     # Which combinations do the training films lack, and which edits would fill them?
     plan = clock("gaps and plan", stages.plan_edits(job, cohort["digest"]))

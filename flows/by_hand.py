@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
 
 from cars_core.cohort.films import UnusableFilm, decode
 from cars_core.vocabulary import Vocabulary, load_vocabulary
@@ -102,3 +107,52 @@ def edit_by_hand(
     _, reasons = verdict(measures, operations, Gates(), vocabulary=vocabulary)
     words = ", ".join(f"{o['kind']} {o['finding']} ({o['side']}, severity {o['severity']:g})" for o in operations)
     return measures, reasons, words
+
+
+def edit_command(note: Console) -> Callable[..., None]:
+    """The function behind `cars edit`; words go to `note`."""
+
+    def edit(
+        image: Annotated[Path, typer.Argument(help="A frontal chest film, PNG or JPEG.")],
+        out: Annotated[Path, typer.Option("--out", help="Where the edited film goes (PNG).")],
+        insert: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--insert", metavar="FINDING[:SIDE[:SEVERITY]]", help="Put a finding in, as in effusion:left:0.7."
+            ),
+        ] = None,
+        delete: Annotated[
+            list[str] | None, typer.Option("--delete", metavar="FINDING[:SIDE]", help="Take a finding out.")
+        ] = None,
+        seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, another place and shape.")] = 0,
+        masks: Annotated[
+            Path | None, typer.Option("--masks", help="Folder for mask.png (255 edit, 128 free band, 0 keep).")
+        ] = None,
+        steps: Annotated[int, typer.Option("--steps", min=1, max=200)] = 20,
+        guidance: Annotated[float, typer.Option("--guidance", min=0, max=20)] = 1.5,
+        weights: Annotated[str | None, typer.Option("--weights", help="Folder of other editor weights.")] = None,
+    ) -> None:
+        """Edit one film by hand, at its own size, and print what was measured. Not for diagnosis."""
+        measures, reasons, words = edit_by_hand(
+            image,
+            out=out,
+            insert=insert or [],
+            delete=delete or [],
+            seed=seed,
+            masks=masks,
+            steps=steps,
+            guidance=guidance,
+            weights=weights,
+        )
+        table = Table(title=f"{words} -> {out}")
+        table.add_column("measure")
+        table.add_column("value", justify="right")
+        for name, value in measures.items():
+            table.add_row(name, f"{value:.4g}")
+        note.print(table)
+        if reasons:
+            note.print("rejected by the default gates: " + "; ".join(reasons), highlight=False)
+        else:
+            note.print("Passed the structural gates. They do not judge the finding: look at the picture.")
+
+    return edit

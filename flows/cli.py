@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +23,11 @@ from rich.text import Text
 from cars_core.lake.lake import DamagedObject, LakeBusy
 from cars_core.lake.subsets import DamagedSubset
 from cars_core.progress import rate_words
+from flows.by_hand import edit_command
+from flows.ingest import ingest_command
+from flows.label_reports import label_reports_command
 from flows.phantom import phantom_command
+from flows.train_screen import train_screen_command
 from schemas.errors import BadInput
 from schemas.recipe import load_recipe
 
@@ -242,54 +248,11 @@ def _lake_here(given: str | None) -> str:
     return str(last)
 
 
-@app.command()
-def edit(
-    image: Annotated[Path, typer.Argument(help="A frontal chest film, PNG or JPEG.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the edited film goes (PNG).")],
-    insert: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--insert", metavar="FINDING[:SIDE[:SEVERITY]]", help="Put a finding in, as in effusion:left:0.7."
-        ),
-    ] = None,
-    delete: Annotated[
-        list[str] | None, typer.Option("--delete", metavar="FINDING[:SIDE]", help="Take a finding out.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Another seed, another place and shape.")] = 0,
-    masks: Annotated[
-        Path | None, typer.Option("--masks", help="Folder for mask.png (255 edit, 128 free band, 0 keep).")
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=200)] = 20,
-    guidance: Annotated[float, typer.Option("--guidance", min=0, max=20)] = 1.5,
-    weights: Annotated[str | None, typer.Option("--weights", help="Folder of other editor weights.")] = None,
-) -> None:
-    """Edit one film by hand, at its own size, and print what was measured. Not for diagnosis."""
-    from flows.by_hand import edit_by_hand
-
-    measures, reasons, words = edit_by_hand(
-        image,
-        out=out,
-        insert=insert or [],
-        delete=delete or [],
-        seed=seed,
-        masks=masks,
-        steps=steps,
-        guidance=guidance,
-        weights=weights,
-    )
-    table = Table(title=f"{words} -> {out}")
-    table.add_column("measure")
-    table.add_column("value", justify="right")
-    for name, value in measures.items():
-        table.add_row(name, f"{value:.4g}")
-    note.print(table)
-    if reasons:
-        note.print("rejected by the default gates: " + "; ".join(reasons), highlight=False)
-    else:
-        note.print("Passed the structural gates. They do not judge the finding: look at the picture.")
-
-
+app.command("edit")(edit_command(note))
 app.command("phantom")(phantom_command(bars, note))
+app.command("ingest")(ingest_command(bars, note))
+app.command("label-reports")(label_reports_command(bars, note))
+train_app.command("screen")(train_screen_command(bars, note))
 
 
 @train_app.command("segmenter")
@@ -378,7 +341,12 @@ def main() -> None:
         logging.raiseExceptions = False  # what is still on its way to the server no longer matters
         note.print("Interrupted. The same command goes on where this one stopped.")
         sys.exit(130)
-    except (OSError, DeltaError, LakeBusy, DamagedObject, DamagedSubset, MemoryError) as e:
+    except OSError as e:
+        _one_line(e)
+        if e.errno == errno.ENOSPC:
+            note.print("What was finished is kept. Make room, and the same command goes on where this one stopped.")
+        sys.exit(1)
+    except (DeltaError, LakeBusy, DamagedObject, DamagedSubset, MemoryError, BrokenExecutor) as e:
         _one_line(e)
         sys.exit(1)
 

@@ -21,6 +21,15 @@ from schemas.errors import BadInput
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+SourceKind = Literal["nih", "chexpert", "chexpert-plus", "mimic", "vindr", "padchest", "folder", "dicom", "phantom"]
+Screen = Literal["set_aside", "flag", "off"]
+Labeler = Literal["published", "negbio", "reports", "findings_fixed", "impression_fixed", "report_fixed"]
+
+_ONLY_OF: dict[str, tuple[str, ...]] = {
+    "labeler": ("mimic", "chexpert-plus"), "external": ("mimic", "chexpert", "chexpert-plus"), "reports": ("mimic",),
+    "patients": ("mimic",), "columns": ("folder", "dicom"), "label_names": ("folder", "dicom"),
+    "absent": ("folder", "dicom"),
+}
 
 
 class _Part(BaseModel):
@@ -49,25 +58,127 @@ class Thinned(_Part):
     keep: Share
 
 
-class Cohort(_Part):
-    """Where real (or simulated) films come from.
+class Source(_Part):
+    """One source of films.
 
-    `public_ids` states that the source's identifiers are already public and harmless (NIH), so that
-    pseudonyms may be keyed by the recipe's seed; otherwise `key_file` must hold the secret key.
+    Every source: `root` (a folder or s3://bucket/prefix), `labels` (the label file in it, where it is not the usual
+    one), `licence` (data-use terms, where they are not the source's own), `limit` (the first so many records only),
+    `dataset` (what the source is called in rows), `ids` (whose patient numbers these are: sources with the same `ids`
+    share their patients).
+
+    `labeler` says whose labels count, of the sources that offer several (`negbio` of MIMIC-CXR-JPG, `*_fixed` of
+    CheXpert Plus, `reports`: ours, read from the report texts); `external` is a local CSV of another labeler's
+    (CheXbert, a language model), keyed by study_id, Path or path_to_image, which takes their place. `reports` is where
+    report texts lie, if not in `root`; `patients` the MIMIC-IV table of ages. `columns` and `label_names` are the
+    column map of a folder or of the label file of a DICOM folder; `absent` what a label that is not listed there means.
+    `public_ids` states that the source's identifiers are already public and harmless (NIH), so that pseudonyms may be
+    keyed by the recipe's seed.
     """
 
-    source: Literal["nih", "phantom"]
+    source: SourceKind
     root: str | None = None
     labels: str | None = None
+    dataset: Name | None = None
+    ids: Name | None = None
+    licence: str | None = None
+    labeler: Labeler = "published"
+    external: str | None = None
+    reports: str | None = None
+    patients: str | None = None
+    columns: dict[str, str | None] = {}
+    label_names: dict[str, str | list[str] | None] = {}
+    absent: Literal["unlisted", "unmentioned"] = "unmentioned"
+    limit: Annotated[int, Field(ge=1)] | None = None
+    public_ids: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Source:
+        for key, kinds in _ONLY_OF.items():
+            if getattr(self, key) != type(self).model_fields[key].get_default(call_default_factory=True) \
+                    and self.source not in kinds:
+                raise ValueError(f"{key} with source {' or '.join(kinds)} only, not {self.source}")
+        if self.source == "folder" and not {"image", "patient"} <= set(self.columns):
+            raise ValueError("columns of a folder: at least {image: COLUMN, patient: COLUMN} (patient: null where each "
+                             "film is its own patient)")
+        allowed = {"mimic": ("published", "negbio", "reports"),
+                   "chexpert-plus": ("published", "reports", "findings_fixed", "impression_fixed", "report_fixed")}
+        if self.labeler not in allowed.get(self.source, ("published",)):
+            raise ValueError(f"labeler of {self.source}: " + " or ".join(allowed.get(self.source, ("published",))))
+        return self
+
+    @property
+    def name(self) -> str:
+        """What the source is called in rows: `dataset`, or the kind of source."""
+        return self.dataset or self.source
+
+    @property
+    def patients_of(self) -> str:
+        """Whose patient numbers these are: sources with the same answer share their patients. Two folders, or two
+        archives, do not unless the recipe says so."""
+        if self.source in ("folder", "dicom"):
+            return self.ids or self.name
+        return self.ids or {"chexpert-plus": "chexpert"}.get(self.source, self.source)
+
+
+class Screens(_Part):
+    """What becomes of a film that is no upright frontal chest film, or not fit to be passed on.
+
+    set_aside: kept out, with its reason. flag: taken in, with a word in `flags`. off: not looked for. `rotated` can
+    also be `repair`: turned upright where that is certain, flagged where it is not.
+    `view`: lateral by its label or header. `chest`: not a frontal chest film by its look. `negative`: grey that seems
+    inverted. `near`: nearly the pixels of a film before it. `text`: words burned into the picture beyond side markers,
+    which may name somebody; where the recipe does not say, such a film is set aside if a source's identifiers are
+    secret, and flagged if they are public (one film in a hundred is flagged for a word such as SEMI-ERECT that the
+    reader does not know, and those patients are the sick ones).
+    """
+
+    view: Screen = "set_aside"
+    chest: Screen = "set_aside"
+    rotated: Literal["repair", "set_aside", "flag", "off"] = "repair"
+    blank: Screen = "set_aside"
+    photo: Screen = "set_aside"
+    negative: Screen = "flag"
+    text: Screen | None = None
+    near: Screen = "set_aside"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # what YAML makes of a bare off
+
+    def of(self, source: Source) -> Screens:
+        """The screens of one source: what is left open is settled."""
+        return self.model_copy(update={"text": self.text or ("flag" if source.public_ids else "set_aside")})
+
+
+class Cohort(Source):
+    """Where real (or simulated) films come from: one source, and `more` of them.
+
+    A real source needs the secret key of its pseudonyms, in `key_file` or in the Prefect Secret block `key_secret`, or
+    public_ids.
+    `published_splits` takes train, validate and test as the sources publish them, where they do.
+    `bits` of grey are kept (the factory's models read 8 of them). Without `read_films` only labels are read: rows to
+    count combinations over, of which nothing can be edited.
+    """
+
+    more: list[Source] = []
     films: Annotated[int, Field(ge=10, le=1_000_000)] = 600
     size: Annotated[int, Field(ge=64, le=1024)] = 256
+    bits: Literal[8, 16] = 8
+    read_films: bool = True
     withheld: list[list[str]] = []
     thinned: list[Thinned] = []
-    limit: Annotated[int, Field(ge=1)] | None = None
     splits: Splits = Splits()
-    public_ids: bool = False
+    published_splits: bool = False
+    screen: Screens = Screens()
     key_file: str | None = None
+    key_secret: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = 2
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All sources, this one first."""
+        return (self, *self.more)
 
     @field_validator("withheld", "thinned")
     @classmethod
@@ -78,9 +189,22 @@ class Cohort(_Part):
         return value
 
     @model_validator(mode="after")
-    def _rooted(self) -> Cohort:
-        if self.source != "phantom" and not (self.public_ids or self.key_file):
-            raise ValueError("a real source needs key_file (the pseudonym key) or public_ids: true")
+    def _keyed(self) -> Cohort:
+        private = any(s.source != "phantom" and not s.public_ids for s in self.sources)
+        if private and not self.key_file and not self.key_secret:
+            raise ValueError("key_file (a file with the secret pseudonym key), key_secret or public_ids: true, for a "
+                             "real source")
+        if self.key_file and self.key_secret:
+            raise ValueError("key_file or key_secret, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> Cohort:
+        names = [s.name for s in self.sources]
+        if twice := [n for i, n in enumerate(names) if n in names[:i]]:
+            raise ValueError(f"dataset: another name for each source ({twice[0]} is there twice)")
+        if any(s.source == "phantom" for s in self.more):
+            raise ValueError("source phantom only as the first source, not among more")
         return self
 
     @model_validator(mode="after")
@@ -93,12 +217,14 @@ class Cohort(_Part):
 
 class Gaps(_Part):
     """What counts as missing: combinations of `findings` up to `order` seen on fewer than `min_count`
-    training films. `uncertain` says how an uncertain finding is counted."""
+    training films. `uncertain` says how an uncertain finding is counted: as absent (U-zeros), as present (U-ones), or
+    not at all (`ignore`: a film that leaves a finding of a combination open does not count towards what is expected of
+    it)."""
 
     findings: Annotated[list[str], Field(min_length=1)]
     order: Annotated[int, Field(ge=1, le=4)] = 2
     min_count: Annotated[int, Field(ge=1)] = 10
-    uncertain: Literal["absent", "present"] = "absent"
+    uncertain: Literal["absent", "present", "ignore"] = "absent"
 
     @model_validator(mode="after")
     def _distinct(self) -> Gaps:
@@ -151,7 +277,9 @@ class Gates(_Part):
 
 
 class Evaluation(_Part):
-    """Fine-tuning with and without the subset, on test patients nobody else saw."""
+    """Fine-tuning with and without the subset, on test patients nobody else saw. `uncertain` and `unmentioned` say
+    what a classifier is taught of such findings: nothing (`ignore`), or that they are absent (U-zeros) or present
+    (U-ones)."""
 
     backbone: str = "test_resnet"
     image_size: Annotated[int, Field(ge=32, le=512)] = 96
@@ -161,6 +289,8 @@ class Evaluation(_Part):
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1]
     bootstrap: Annotated[int, Field(ge=20, le=10_000)] = 200
     pretrained: str | None = None
+    uncertain: Literal["ignore", "absent", "present"] = "ignore"
+    unmentioned: Literal["ignore", "absent"] = "ignore"
 
 
 class Recipe(_Part):
@@ -235,30 +365,34 @@ def _override(raw: dict[str, Any], item: str) -> None:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as e:  # ValueError: an impossible date
         raise BadInput(f"--set {key}", text, "a YAML value") from e
-    at = raw
+    at: Any = raw
     *parents, last = key.split(".")
     for part in parents:
-        nxt = at.setdefault(part, {})
-        if not isinstance(nxt, dict):
+        at = _place(at, part, item) if isinstance(at, list) else at.setdefault(part, {})
+        if not isinstance(at, dict | list):
             raise BadInput("--set", item, f"{part} to be a section of the recipe")
-        at = nxt
-    at[last] = value
+    if isinstance(at, list):
+        _place(at, last, item)
+        at[int(last)] = value
+    else:
+        at[last] = value
+
+
+def _place(at: list[Any], part: str, item: str) -> Any:
+    if not part.isdecimal() or int(part) >= len(at):
+        raise BadInput("--set", item, f"{part} to be a place in a list of {len(at)}, from 0")
+    return at[int(part)]
 
 
 def public_recipe(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON that may be passed on: folders and files of the builder's machine are left out."""
     raw: dict[str, Any] = recipe.model_dump(mode="json", by_alias=True)
     del raw["lake"]
-    for section, key in (
-        ("", "vocabulary"),
-        ("cohort", "root"),
-        ("cohort", "key_file"),
-        ("cohort", "labels"),
-        ("editor", "weights"),
-        ("editor", "segmenter"),
-        ("evaluation", "pretrained"),
-    ):
-        part = raw[section] if section else raw
+    private = [(raw, "vocabulary"), (raw["cohort"], "key_file"), (raw["editor"], "weights"),
+               (raw["editor"], "segmenter"), (raw["evaluation"], "pretrained")]
+    for source in (raw["cohort"], *raw["cohort"]["more"]):
+        private += [(source, key) for key in ("root", "labels", "external", "reports", "patients")]
+    for part, key in private:
         if part[key] is not None:
             part[key] = "(a path of the builder's own)"
     return raw

@@ -22,16 +22,23 @@ COHORT = pa.schema([
     pa.field("cohort", pa.string(), nullable=False),     # digest of what was ingested and how
     pa.field("record", pa.string(), nullable=False),     # keyed pseudonym of the film's name in its source
     pa.field("line", pa.int64()),                        # line of the label file, to find the film again at its source
-    pa.field("source", pa.string(), nullable=False),     # nih | phantom
-    pa.field("status", pa.string(), nullable=False),     # accepted | quarantined
-    pa.field("reason", pa.string()),                     # why it was quarantined
-    pa.field("image_id", pa.string()),                   # sha256 of the decoded pixels; null when quarantined unread
+    pa.field("source", pa.string(), nullable=False),     # kind of source: nih, mimic, dicom, phantom ...
+    pa.field("dataset", pa.string(), nullable=False),    # which of the recipe's sources
+    pa.field("status", pa.string(), nullable=False),     # accepted | set_aside | quarantined | unread
+    pa.field("reason", pa.string()),                     # why it was set aside (not such a film) or quarantined (bad)
+    pa.field("flags", pa.list_(pa.string()), nullable=False),  # what was repaired or noticed on an accepted film
+    pa.field("image_id", pa.string()),                   # sha256 of the decoded pixels; null when they were not read
     pa.field("object", pa.string()),                     # sha256 of the normalised PNG
+    pa.field("phash", pa.string()),                      # perceptual hash, hex: near-duplicates differ in few bits
     pa.field("patient", pa.string(), nullable=False),    # keyed pseudonym
+    pa.field("study", pa.string()),                      # keyed pseudonym
+    pa.field("day", pa.int32()),                         # days since the patient's first film in this source
     pa.field("split", pa.string(), nullable=False),      # train | validate | test, by patient
     *_VECTOR,
+    pa.field("labels", pa.string(), nullable=False),     # where the vector comes from
     pa.field("sex", pa.string()), pa.field("age", pa.int32()), pa.field("view", pa.string()),
     pa.field("width", pa.int32()), pa.field("height", pa.int32()),
+    pa.field("spacing", pa.float64()),                   # mm, side of a pixel of the normalised film
     pa.field("licence", pa.string(), nullable=False),
     pa.field("truth", pa.string()),                      # simulated films: JSON that renders the film again
 ])

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cars_core import weights
-from cars_core.cohort.nih import NihSource
-from cars_core.evaluate.backbones import build_backbone
+from cars_core.cohort.sources.open import open_source
 from cars_core.lake.lake import Lake
 from cars_core.lake.storage import STORAGE_KEYS
 from cars_core.phantom.population import films
 from cars_core.vocabulary import Vocabulary, load_vocabulary
 from schemas.errors import BadInput
-from schemas.recipe import Recipe, load_recipe, parse_recipe
+from schemas.recipe import Cohort, Recipe, load_recipe, parse_recipe
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,30 @@ class Job:
     vocabulary: Vocabulary
 
 
+def storage_settings() -> dict[str, str]:
+    """The storage settings of this process's environment, for lakes and sources on S3."""
+    return {k: os.environ[k] for k in STORAGE_KEYS if k in os.environ}
+
+
+def pseudonym_secret(cohort: Cohort) -> str | None:
+    """The pseudonym key that `cohort.key_secret` names, from a Prefect Secret block; None where it names none.
+
+    Raises:
+        BadInput: there is no such block.
+    """
+    if cohort.key_secret is None:
+        return None
+    from prefect.blocks.system import Secret
+
+    try:
+        return str(Secret.load(cohort.key_secret).get())  # type: ignore[union-attr]
+    except ValueError as e:
+        raise BadInput("recipe: cohort.key_secret", cohort.key_secret, "the name of a Prefect Secret block") from e
+
+
 def open_lake(uri: str) -> Lake:
     """A lake with the storage settings of this process's environment."""
-    return Lake(uri, storage={k: os.environ[k] for k in STORAGE_KEYS if k in os.environ})
+    return Lake(uri, storage=storage_settings())
 
 
 def read_job(recipe: str, overrides: list[str], lake: str | None) -> dict[str, Any]:
@@ -42,13 +62,16 @@ def read_job(recipe: str, overrides: list[str], lake: str | None) -> dict[str, A
     for name in [*checked.gaps.findings, *(f for combination in checked.cohort.withheld for f in combination)]:
         if name not in vocabulary.names:
             raise BadInput(f"{recipe}: findings", name, "one of " + ", ".join(vocabulary.names))
-    if checked.cohort.source != "phantom" and not checked.cohort.root:
-        raise BadInput(f"{recipe}: cohort.root", "nothing", "the folder of the films, as in --set cohort.root=FOLDER")
+    for source in checked.cohort.sources:
+        if source.source != "phantom" and not source.root:
+            raise BadInput(f"{recipe}: cohort.root of {source.name}", "nothing",
+                           "the folder of the films, as in --set cohort.root=FOLDER")
     if checked.cohort.source == "phantom":  # combinations that cannot be drawn are refused; none is drawn yet
         films(n=0, seed=checked.seed, size=checked.cohort.size, withheld=checked.cohort.withheld,
               thinned=[(t.findings, t.keep) for t in checked.cohort.thinned], split_of=str, vocabulary=vocabulary)
-    if checked.cohort.source == "nih":
-        NihSource(checked.cohort.root, labels=checked.cohort.labels, vocabulary=vocabulary, limit=checked.cohort.limit)
+    for source in checked.cohort.sources:
+        if source.source != "phantom":  # a label file that is not there is told before anything is scheduled
+            open_source(source, vocabulary=vocabulary, storage=storage_settings())
     for split, share in (
         ("train", checked.cohort.splits.train),
         ("validate", checked.cohort.splits.validate_),
@@ -59,6 +82,8 @@ def read_job(recipe: str, overrides: list[str], lake: str | None) -> dict[str, A
     for kind in ("editor", "segmenter"):
         given = checked.editor.weights if kind == "editor" else checked.editor.segmenter
         weights.read_card(given or weights.BUILT_IN / kind, kind=kind)
+    from cars_core.evaluate.backbones import build_backbone  # timm takes seconds, and not every command needs it
+
     evaluation = checked.evaluation
     build_backbone(
         evaluation.backbone,

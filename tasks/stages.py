@@ -24,7 +24,7 @@ from cars_core.report.pictures import contact_sheet
 from cars_core.version import CODE_VERSION
 from schemas.errors import BadInput
 from schemas.recipe import public_recipe
-from tasks.job import Job, open_job, read_job, require_splits
+from tasks.job import Job, open_job, pseudonym_secret, read_job, require_splits, storage_settings
 from tasks.progress import stage, tell
 
 Json = dict[str, Any]
@@ -55,7 +55,8 @@ def ingest_cohort(job: Json) -> Json:
     """Films and labels into the lake, a bad film as a quarantined row."""
     j = open_job(job)
     with stage("ingest", "films") as report:
-        found = ingest(j.recipe.cohort, seed=j.recipe.seed, vocabulary=j.vocabulary, lake=j.lake, progress=report)
+        found = ingest(j.recipe.cohort, seed=j.recipe.seed, vocabulary=j.vocabulary, lake=j.lake, progress=report,
+                       storage=storage_settings(), secret=pseudonym_secret(j.recipe.cohort))
     require_splits(found)
     return found
 

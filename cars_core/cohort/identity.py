@@ -18,26 +18,34 @@ MIN_KEY_BYTES = 16
 _HEX = 16  # 64 bits: among a million names, two share a pseudonym with probability 3e-8
 
 
-def pseudonym_key(cohort: Cohort, *, seed: int) -> bytes:
+def pseudonym_key(cohort: Cohort, *, seed: int, secret: str | None = None) -> bytes:
     """The key of a cohort's pseudonyms.
 
-    `cohort.key_file` holds it (line ends after it are dropped). Where identifiers need no secrecy, that
-    is with `public_ids` or the phantom, and no file is named, it is derived from the recipe's `seed`.
+    `cohort.key_file` holds it (line ends after it are dropped), or `secret` is it, where `cohort.key_secret` names one.
+    Where identifiers need no secrecy, that is with `public_ids` or the phantom, and neither is named, it is derived
+    from the recipe's `seed`.
 
     Raises:
-        BadInput: the file cannot be read or holds under 16 bytes. The message never shows what it holds.
+        BadInput: the file cannot be read, a secret is named and not given, or the key has under 16 bytes. The message
+            never shows what it holds.
     """
-    if cohort.key_file is None:
-        if cohort.source != "phantom" and not cohort.public_ids:
-            raise BadInput("recipe: cohort.key_file", "nothing", "a file with the pseudonym key, or public_ids: true")
+    if cohort.key_secret is not None:
+        if secret is None:
+            raise BadInput("recipe: cohort.key_secret", cohort.key_secret, "a secret that can be read")
+        where, key = "recipe: cohort.key_secret", secret.encode().rstrip(b"\r\n")
+    elif cohort.key_file is not None:
+        path = Path(cohort.key_file)
+        try:
+            where, key = "recipe: cohort.key_file", path.read_bytes().rstrip(b"\r\n")
+        except OSError as e:
+            raise BadInput("recipe: cohort.key_file", str(path), f"a readable file ({e.strerror})") from e
+    elif any(s.source != "phantom" and not s.public_ids for s in cohort.sources):
+        raise BadInput("recipe: cohort.key_file", "nothing",
+                       "a file with the pseudonym key (or key_secret), or public_ids: true")
+    else:
         return hashlib.sha256(f"cars pseudonym key {seed}".encode()).digest()
-    path = Path(cohort.key_file)
-    try:
-        key = path.read_bytes().rstrip(b"\r\n")
-    except OSError as e:
-        raise BadInput("recipe: cohort.key_file", str(path), f"a readable file ({e.strerror})") from e
     if len(key) < MIN_KEY_BYTES:
-        raise BadInput("recipe: cohort.key_file", f"a key of {len(key)} bytes", f"at least {MIN_KEY_BYTES} bytes")
+        raise BadInput(where, f"a key of {len(key)} bytes", f"at least {MIN_KEY_BYTES} bytes")
     return key
 
 
@@ -46,8 +54,7 @@ def pseudonym(key: bytes, kind: str, value: str) -> str:
 
     The same value of another `kind` (patient, record) has an unrelated pseudonym.
     """
-    mac = hmac.new(key, f"{kind}\0{value}".encode("utf-8", "surrogatepass"), hashlib.sha256)
-    return kind[0] + mac.hexdigest()[:_HEX]
+    return kind[0] + hmac.digest(key, f"{kind}\0{value}".encode("utf-8", "surrogatepass"), "sha256").hex()[:_HEX]
 
 
 def key_fingerprint(key: bytes) -> str:

@@ -26,12 +26,16 @@ COUNTS = pa.schema([f for f in GAPS if f.name != "build"])
 # combination is what keeps this fast.
 _COUNT = """
 WITH vectors AS (
-    SELECT CASE WHEN $uncertain = 'present' THEN present | uncertain ELSE present END AS positive, count(*) AS films
-    FROM train GROUP BY positive)
-SELECT c.gap AS gap, coalesce(sum(v.films), 0)::BIGINT AS observed
-FROM combos c LEFT JOIN vectors v ON (v.positive & c.gap) = c.gap
+    SELECT CASE WHEN $uncertain = 'present' THEN present | uncertain ELSE present END AS positive,
+           CASE WHEN $uncertain = 'ignore' THEN uncertain ELSE 0 END AS open, count(*) AS films
+    FROM train GROUP BY ALL)
+SELECT c.gap AS gap, coalesce(sum(v.films) FILTER (WHERE v.positive & c.gap = c.gap), 0)::BIGINT AS observed,
+       coalesce(sum(v.films) FILTER (WHERE v.open & c.gap = 0), 0)::BIGINT AS known
+FROM combos c LEFT JOIN vectors v ON (v.positive & c.gap) = c.gap OR (v.open & c.gap) = 0
 GROUP BY c.gap ORDER BY c.gap
 """
+
+Uncertain = Literal["absent", "present", "ignore"]
 
 
 def all_counts(train: pa.Table, settings: Gaps, *, vocabulary: Vocabulary) -> pa.Table:
@@ -45,9 +49,10 @@ def all_counts(train: pa.Table, settings: Gaps, *, vocabulary: Vocabulary) -> pa
     Returns:
         One row a combination, columns of the table `gaps` without `build`, sorted by `order` and `gap`.
         `observed` counts films; `expected` = N * product of the single findings' shares (independence),
-        in films; `lift` = observed / expected, null where nothing is expected; `deficit` =
-        max(0, min_count - observed). `fillable` is false, with the `reason`, for a combination of a
-        finding with one it implies (not a combination of its own) or with one the vocabulary excludes.
+        in films, of which `uncertain: ignore` leaves out those that leave a finding in question open; `lift` =
+        observed / expected, null where nothing is expected; `deficit` = max(0, min_count - observed). `fillable` is
+        false, with the `reason`, for a combination of a finding with one it implies (not a combination of its own) or
+        with one the vocabulary excludes.
 
     Raises:
         BadInput: a finding the vocabulary lacks, a missing column, or a row of another split than train.
@@ -56,12 +61,13 @@ def all_counts(train: pa.Table, settings: Gaps, *, vocabulary: Vocabulary) -> pa
     bits = {name: 1 << vocabulary[name].bit for name in settings.findings}
     orders = range(1, min(settings.order, len(bits)) + 1)
     masks = [sum(c) for k in orders for c in combinations(bits.values(), k)]
-    observed = _observed(train, masks, settings.uncertain)
-    films = train.num_rows
+    counts = _counted(train, masks, settings.uncertain)
+    observed = {mask: seen for mask, (seen, _) in counts.items()}
     rows = []
     for mask in sorted(masks, key=lambda m: (m.bit_count(), m)):
         names = vocabulary.unpack(mask)
-        expected = films * float(np.prod([observed[bits[n]] / films for n in names])) if films else 0.0
+        known = counts[mask][1]
+        expected = known * float(np.prod([observed[bits[n]] / counts[bits[n]][1] for n in names])) if known else 0.0
         reason = _impossible(mask, vocabulary)
         rows.append({
             "gap": mask, "findings": names, "order": len(names), "observed": observed[mask], "expected": expected,
@@ -95,11 +101,13 @@ def refuse_outside_train(films: pa.Table, columns: tuple[str, ...]) -> None:
                 raise BadInput(f"training films: {name}", sorted(map(str, others))[0], f"only {only}")
 
 
-def _observed(train: pa.Table, masks: list[int], uncertain: Literal["absent", "present"]) -> dict[int, int]:
+def _counted(train: pa.Table, masks: list[int], uncertain: Uncertain) -> dict[int, tuple[int, int]]:
+    """Combination -> (films that show it, films that leave none of its findings open)."""
     with duckdb.connect() as con:
         con.register("train", train.select(["present", "uncertain"]))
         con.register("combos", pa.table({"gap": pa.array(masks, pa.int64())}))
-        return dict(con.execute(_COUNT, {"uncertain": uncertain}).fetchall())
+        rows = con.execute(_COUNT, {"uncertain": uncertain}).fetchall()
+        return {gap: (observed, known) for gap, observed, known in rows}
 
 
 def _impossible(mask: int, vocabulary: Vocabulary) -> str | None:

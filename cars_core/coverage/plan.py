@@ -7,12 +7,12 @@ edit counts for every gap its target holds. In between, pure deletions are plann
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cars_core.coverage.gaps import COUNTS, refuse_outside_train
+from cars_core.coverage.gaps import COUNTS, Uncertain, refuse_outside_train
 from cars_core.coverage.sources import Films, Level, Pick, Queue, deletions, insertions
 from cars_core.coverage.targets import Operation, target_vector
 from cars_core.digest import digest, seed_from
@@ -31,7 +31,7 @@ _NEEDED = ("image_id", "object", "patient", "split", "status", "source", "licenc
 
 def plan_edits(train: pa.Table, gaps: pa.Table, settings: Plan, *, offered: Mapping[str, frozenset[str]],
                vocabulary: Vocabulary, seed: int, build: str, render_key: str, editor: str, segmenter: str,
-               uncertain: Literal["absent", "present"] = "absent") -> tuple[pa.Table, pa.Table]:
+               uncertain: Uncertain = "absent") -> tuple[pa.Table, pa.Table]:
     """Plan edits of training films for every gap, and say of each gap what came of it.
 
     An insertion edit makes the members of a gap present that its film lacks (absent or unmentioned ones,

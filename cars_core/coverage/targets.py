@@ -8,6 +8,9 @@ from cars_core.vectors import Vector
 from cars_core.vocabulary import Vocabulary
 from schemas.errors import BadInput
 
+#: Sources whose labels are another's set.
+LABEL_SET = {"mimic": "chexpert", "chexpert-plus": "chexpert"}
+
 #: (insert | delete, name of the finding)
 Operation = tuple[str, str]
 
@@ -15,10 +18,10 @@ Operation = tuple[str, str]
 def stated_by(source: str, vocabulary: Vocabulary) -> int:
     """Mask of the findings that a source's labels state themselves; the rest of a vector is implied.
 
-    `nih` states its 14 labels. A source without a label set of its own (simulated films) states leaves
+    `nih` states its 14 labels. A source without a label set of its own (simulated films, a folder) states leaves
     only, so that everything above them is implied: 0.
     """
-    return sum(1 << f.bit for f in vocabulary.label_set(source).values())
+    return vocabulary.mask(sorted({f.name for f in vocabulary.label_set(LABEL_SET.get(source, source)).values()}))
 
 
 def target_vector(source: Vector, operations: Iterable[Operation], *, vocabulary: Vocabulary,

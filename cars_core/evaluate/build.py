@@ -17,27 +17,33 @@ from cars_core.evaluate.data import FilmSet
 from cars_core.lake.lake import Lake
 from cars_core.lake.subsets import subset_digest, subset_rows
 from cars_core.vocabulary import Vocabulary
-from schemas.recipe import Recipe
+from schemas.recipe import Evaluation, Recipe
 from schemas.tables import EVALUATIONS
 
 CODE = "evaluation-1"
 
 
-def labels_of(rows: pa.Table, bits: list[int]) -> NDArray[np.float32]:
-    """1 present, 0 absent, NaN otherwise, float32 [N, K]."""
-    masks = {
-        c: np.asarray(rows[c].to_numpy(), np.int64)[:, None] >> np.asarray(bits, np.int64) & 1
-        for c in ("present", "absent")
-    }
-    return np.where(masks["present"], 1.0, np.where(masks["absent"], 0.0, np.nan)).astype(np.float32)
+def labels_of(rows: pa.Table, bits: list[int], settings: Evaluation) -> NDArray[np.float32]:
+    """1 present, 0 absent, NaN for what nothing is taught of, float32 [N, K]; the settings map what is uncertain or not
+    mentioned."""
+    present, absent, uncertain = (
+        np.asarray(rows[c].to_numpy(), np.int64)[:, None] >> np.asarray(bits, np.int64) & 1 == 1
+        for c in ("present", "absent", "uncertain")
+    )
+    out = np.where(present, 1.0, np.where(absent, 0.0, np.nan)).astype(np.float32)
+    if settings.uncertain != "ignore":
+        out[uncertain] = float(settings.uncertain == "present")
+    if settings.unmentioned == "absent":
+        out[~(present | absent | uncertain)] = 0.0
+    return out
 
 
-def film_set(lake: Lake, rows: pa.Table, bits: list[int]) -> FilmSet:
+def film_set(lake: Lake, rows: pa.Table, bits: list[int], settings: Evaluation) -> FilmSet:
     """Films of COHORT or SAMPLES rows with the labels of some findings."""
     return FilmSet(
         objects=rows["object"].to_pylist(),
         fetch=lake.get,
-        labels=labels_of(rows, bits),
+        labels=labels_of(rows, bits, settings),
         patients=rows["patient"].to_pylist(),
     )
 
@@ -78,10 +84,13 @@ def evaluate_subset(
     there = lake.read("evaluations", where={"evaluation": key})
     if not there.num_rows:
         bits = [vocabulary[f].bit for f in findings]
-        splits = {s: film_set(lake, split_rows(lake, cohort, s), bits) for s in ("train", "validate", "test")}
+        splits = {
+            s: film_set(lake, split_rows(lake, cohort, s), bits, recipe.evaluation)
+            for s in ("train", "validate", "test")
+        }
         rows = evaluate(
             real=splits["train"],
-            subset=film_set(lake, members, bits),
+            subset=film_set(lake, members, bits, recipe.evaluation),
             validate=splits["validate"],
             test=splits["test"],
             findings=findings,

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn import functional as F
 
 from cars_core.digest import digest, seed_from
+from cars_core.png import eight_bits
 from schemas.errors import BadInput
 
 Pixels = NDArray[np.uint8]
@@ -28,7 +29,7 @@ DECODERS = 2  # decoding releases the interpreter's lock, and fetching waits for
 class FilmSet:
     """Films with labels, without their pixels.
 
-    `objects` are the sha256 names of 8-bit grey PNG files, `fetch` returns the bytes of one. `labels`
+    `objects` are the sha256 names of grey PNG files, `fetch` returns the bytes of one. `labels`
     is float32 [N, K]: 1 present, 0 absent, NaN uncertain or not mentioned (left out of loss and
     measures). `patients` holds one pseudonym a film.
 
@@ -72,7 +73,7 @@ def load_pixels(films: Sequence[FilmSet], *, size: int, workdir: Path,
         One uint8 [N, size, size] map a set, read-only.
 
     Raises:
-        BadInput: an object that is no 8-bit grey image.
+        BadInput: an object that is no grey image.
     """
     work = [(one.fetch, name) for one in films for name in one.objects]
     path = workdir / f"films-{digest([size, [name for _, name in work]], length=24)}.u8"
@@ -108,18 +109,19 @@ def _decode_all(work: list[tuple[Callable[[str], bytes], str]], shape: tuple[int
 
 
 def decode(data: bytes, *, size: int, name: str) -> Pixels:
-    """One film, uint8 [size, size], from the bytes of an 8-bit grey image.
+    """One film, uint8 [size, size], from the bytes of a grey image; of 16 bits the upper 8 count.
 
     Raises:
         BadInput: other bytes; `name` says which object.
     """
     try:
-        with Image.open(io.BytesIO(data)) as film:
+        with Image.open(io.BytesIO(data)) as stored:
+            film = eight_bits(stored)
             if film.mode != "L":
-                raise BadInput(f"object {name}", f"mode {film.mode}", "an 8-bit grey image")
+                raise BadInput(f"object {name}", f"mode {film.mode}", "a grey image")
             return np.asarray(ImageOps.pad(film, (size, size), Image.Resampling.BILINEAR, color=0))
     except (UnidentifiedImageError, OSError, SyntaxError) as e:
-        raise BadInput(f"object {name}", f"{len(data)} bytes ({e})", "an 8-bit grey image") from e
+        raise BadInput(f"object {name}", f"{len(data)} bytes ({e})", "a grey image") from e
 
 
 @dataclass(frozen=True)

@@ -20,22 +20,16 @@ import pyarrow.dataset as pds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from cars_core.digest import bytes_digest
+from cars_core.lake.objects import DamagedObject, MissingObject, Objects
 from cars_core.lake.storage import open_storage
 from cars_core.lake.subsets import Published, publish
 from schemas.errors import BadInput
 from schemas.tables import TABLES
 
-_SHA = re.compile(r"[0-9a-f]{64}")
+__all__ = ["DamagedObject", "Lake", "LakeBusy", "MissingObject", "Objects"]
+
+_COMMIT_BYTES = 1 << 20  # what a commit may take beside its rows
 _ATTEMPTS = 60  # with the pauses below about a minute and a half of losing every race
-
-
-class DamagedObject(RuntimeError):
-    """An object's bytes are not those its name promises."""
-
-
-class MissingObject(FileNotFoundError):
-    """The lake holds no object of this name."""
 
 
 class LakeBusy(RuntimeError):
@@ -75,35 +69,22 @@ class Lake:
 
     # Objects
 
-    def put(self, data: bytes) -> str:
-        """Keep bytes; returns their sha256 (hex).
+    @property
+    def objects(self) -> Objects:
+        """The objects alone: what a worker that only keeps pictures is sent."""
+        return Objects(self._storage)
 
-        Writes even when the name is taken: it mends a damaged object, and a sweep of unreferenced
-        objects by age must not take one that a running build has just named again.
-        """
-        sha = bytes_digest(data)
-        self._storage.write(_object_name(sha), data)
-        return sha
+    def put(self, data: bytes) -> str:
+        """Keep bytes; returns their sha256 (hex). See `Objects.put`."""
+        return self.objects.put(data)
 
     def get(self, sha: str) -> bytes:
-        """The bytes of an object, checked against its name.
-
-        Raises:
-            MissingObject: nothing of this name. DamagedObject: the bytes differ from the name.
-            BadInput: not 64 lower-case hex digits.
-        """
-        name = _object_name(sha)
-        try:
-            data = self._storage.read(name)
-        except FileNotFoundError as e:
-            raise MissingObject(f"object {sha} is not in the lake {self.uri}") from e
-        if (found := bytes_digest(data)) != sha:
-            raise DamagedObject(f"object {sha} in the lake {self.uri} is damaged: its bytes have the sha256 {found}")
-        return data
+        """The bytes of an object, checked against its name. Raises as `Objects.get`."""
+        return self.objects.get(sha)
 
     def exists(self, sha: str) -> bool:
         """Whether an object of this name is there (its bytes are not checked)."""
-        return self._storage.exists(_object_name(sha))
+        return self.objects.exists(sha)
 
     def write_page(self, name: str, data: bytes) -> str:
         """Write a page, in place of an older one; returns its address. `name` may hold folders.
@@ -139,6 +120,7 @@ class Lake:
             LakeBusy: lost every race for a commit.
         """
         fitted = _fit(table, rows)
+        self._storage.require_room(fitted.nbytes + _COMMIT_BYTES)
         for _ in _attempts(table):
             delta = self.delta_table(table)
             if delta.transaction_version(key) is not None:
@@ -244,12 +226,6 @@ def _condition(field: Any, value: str | int | Sequence[str] | range, kind: pa.Da
     if isinstance(value, str | int):
         return field == pa.scalar(value, kind)
     return field.isin(pa.array(value, kind))
-
-
-def _object_name(sha: str) -> str:
-    if not _SHA.fullmatch(sha):
-        raise BadInput("object", sha, "64 lower-case hex digits of a sha256")
-    return f"objects/sha256/{sha[:2]}/{sha}"
 
 
 def _schema(table: str) -> pa.Schema:

@@ -6,7 +6,9 @@ The setting is a URI and delta-rs' option names; the same values feed delta-rs (
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -51,6 +53,10 @@ class Storage(ABC):
     @abstractmethod
     def remove(self, name: str) -> None: ...
 
+    def require_room(self, size: int) -> None:
+        """Raises OSError (ENOSPC) where `size` bytes more would not fit: the table writer panics on a full disk."""
+        return
+
     def probe(self) -> None:
         """Write, read and remove a small file.
 
@@ -90,6 +96,11 @@ class LocalStorage(Storage):
     def exists(self, name: str) -> bool:
         return Path(self.root, name).is_file()
 
+    def require_room(self, size: int) -> None:
+        there = next(p for p in (Path(self.root), *Path(self.root).parents) if p.exists())
+        if shutil.disk_usage(there).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.root)
+
     def remove(self, name: str) -> None:
         Path(self.root, name).unlink(missing_ok=True)
 
@@ -106,7 +117,8 @@ class S3Storage(Storage):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fs": None}  # an open client does not cross to another process
 
-    def _open(self) -> Any:
+    def filesystem(self) -> Any:
+        """The s3fs file system, opened once a process."""
         if self._fs is None:
             import s3fs  # half a second that a local lake need not pay
 
@@ -120,16 +132,16 @@ class S3Storage(Storage):
         return self._fs
 
     def write(self, name: str, data: bytes) -> None:
-        self._open().pipe_file(self.uri(name), data)
+        self.filesystem().pipe_file(self.uri(name), data)
 
     def read(self, name: str) -> bytes:
-        return bytes(self._open().cat_file(self.uri(name)))
+        return bytes(self.filesystem().cat_file(self.uri(name)))
 
     def exists(self, name: str) -> bool:
-        return bool(self._open().exists(self.uri(name)))
+        return bool(self.filesystem().exists(self.uri(name)))
 
     def remove(self, name: str) -> None:
-        self._open().rm_file(self.uri(name))
+        self.filesystem().rm_file(self.uri(name))
 
 
 def open_storage(uri: str, options: Mapping[str, str] | None = None) -> Storage:

@@ -13,22 +13,26 @@ from cars_core.generate.truth import true_edit
 from cars_core.lake.lake import Lake
 from cars_core.png import png_bytes
 from cars_core.quality.check import samples_of
+from cars_core.report.cohort import reason_of
 from cars_core.report.page import BuildFacts, render_page
 from cars_core.vocabulary import Vocabulary
 from schemas.recipe import Recipe, public_recipe
 
 CITATION = {
     "nih": "Films: NIH Clinical Center, ChestX-ray8 (Wang et al., CVPR 2017).",
+    "chexpert": "Films: CheXpert (Irvin et al., AAAI 2019).",
+    "chexpert-plus": "Films: CheXpert Plus (Chambon et al., arXiv:2405.19538).",
+    "mimic": "Films: MIMIC-CXR-JPG (Johnson et al., arXiv:1901.07042).",
+    "vindr": "Films: VinDr-CXR (Nguyen et al., Scientific Data 2022).",
+    "padchest": "Films: PadChest (Bustos et al., Medical Image Analysis 2020).",
     "phantom": "Films: simulated; no patient exists.",
 }
 
 
 def reasons_of(cohort_rows: pa.Table) -> list[tuple[str, int]]:
-    """Why films were quarantined, with counts; a row's own place in its source is left out of the reason."""
-    rows = [
-        r["reason"].split(": ", 1)[-1] for r in cohort_rows.to_pylist() if r["status"] == "quarantined" and r["reason"]
-    ]
-    return Counter(rows).most_common()
+    """Why films were set aside or quarantined, with counts; a row's own place in its source is left out."""
+    kept_out = (r for r in cohort_rows.to_pylist() if r["status"] in ("set_aside", "quarantined"))
+    return Counter(reason_of(r) for r in kept_out).most_common()
 
 
 def truth_png(sample: dict[str, Any], plan: dict[str, dict[str, Any]]) -> bytes | None:
@@ -85,7 +89,7 @@ def build_page(
         counts={
             "films": status.count("accepted"),
             "patients": len(set(films["patient"].to_pylist())),
-            "quarantined": status.count("quarantined"),
+            "quarantined": status.count("quarantined") + status.count("set_aside"),
             "planned": plan.num_rows,
             "accepted": verdicts.count("accepted"),
             "rejected": verdicts.count("rejected"),
@@ -94,7 +98,7 @@ def build_page(
         licences=sorted(set(samples["licence"].to_pylist())),
         sentence=sentence,
         editor=card,
-        citation=[CITATION[recipe.cohort.source]],
+        citation=[CITATION[s.source] for s in recipe.cohort.sources if s.source in CITATION],
     )
     html = render_page(
         build=facts,

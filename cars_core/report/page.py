@@ -91,8 +91,8 @@ def render_page(*, build: BuildFacts, gaps: pa.Table, plan: pa.Table, samples: p
     unpictured = [make_card(s, vocabulary) for s in sorted(sample_rows, key=lambda s: s["edit_id"])
                   if s["verdict"] == "rejected" and s["edit_id"] not in pictured]
     settings = build.recipe.get("gaps", {})
-    script, style = (_HERE / "page.js").read_text("utf-8"), (_HERE / "page.css").read_text("utf-8")
-    return _template("page.html").render(
+    script, style = (_HERE / "page.js").read_text("utf-8"), page_style()
+    return template("page.html").render(
         build=build, words=words, style=Markup(style), script=Markup(script), script_hash=_csp_hash(script),
         simulated=build.recipe.get("cohort", {}).get("source") == "phantom",
         heatmap=pair_heatmap(gap_rows, findings=settings.get("findings", []), min_count=settings.get("min_count"),
@@ -108,7 +108,13 @@ def render_page(*, build: BuildFacts, gaps: pa.Table, plan: pa.Table, samples: p
         editors=sorted({p["editor"] for p in plan.select(["editor"]).to_pylist()}))
 
 
-def _template(name: str) -> Any:
+def page_style() -> str:
+    """The style sheet that every page carries inside."""
+    return (_HERE / "page.css").read_text("utf-8")
+
+
+def template(name: str) -> Any:
+    """A template beside this module, with the pages' filters; texts are escaped."""
     env = Environment(loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined,
                       trim_blocks=True, lstrip_blocks=True)
     env.filters["n"] = words.number

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from scipy import ndimage
 
+from cars_core.png import eight_bits
 from cars_core.report.words import operations_words
 from schemas.errors import BadInput
 
@@ -36,7 +37,7 @@ def decode(data: bytes, *, where: str = "picture") -> U8:
     """Bytes of a PNG or JPEG -> uint8 [H, W].
 
     Raises:
-        BadInput: not a picture, or more than 8 bits a sample.
+        BadInput: not a picture, or one of another mode. Of 16 bits of grey the upper 8 are shown.
     """
     return _decoded(data, "L", where)
 
@@ -48,7 +49,8 @@ def decode_rgb(data: bytes, *, where: str = "picture") -> U8:
 
 def _decoded(data: bytes, mode: str, where: str) -> U8:
     try:
-        with Image.open(BytesIO(data)) as im:
+        with Image.open(BytesIO(data)) as stored:
+            im = eight_bits(stored)
             if im.mode not in ("L", "1", "P", "RGB", "LA", "RGBA"):
                 raise BadInput(where, f"mode {im.mode}", "an 8-bit picture")
             return np.asarray(im.convert(mode))

@@ -67,8 +67,8 @@ def test_a_missing_column_is_named_before_anything_starts(tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr and "Prefect" not in done.stderr
 
 
-def test_a_path_that_climbs_out_ends_the_build_in_one_line(tmp_path: Path) -> None:
-    """Found inside the flow run, where a scheduler would print a traceback of its own."""
+def test_a_cohort_without_a_usable_film_ends_in_one_line(tmp_path: Path) -> None:
+    """A path that climbs out of the folder costs its film; here it was the only one."""
     root = labels_folder(tmp_path / "nih", HEADER + "../secret.png,No Finding,0,1,50,M,PA\n")
     (tmp_path / "secret.png").write_bytes(b"x")
     done = cars(
@@ -76,6 +76,7 @@ def test_a_path_that_climbs_out_ends_the_build_in_one_line(tmp_path: Path) -> No
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and "expected" in done.stderr.splitlines()[-1]
+    assert "secret" not in done.stderr
 
 
 def test_help_explains_itself_and_says_what_it_is_not_for() -> None:

@@ -69,7 +69,7 @@ def test_overrides_are_yaml_and_reach_into_sections(recipe: Path) -> None:
     ("=3", "expected key.path=value"),
     ("plan.x=[1", "--set plan.x: got [1; expected a YAML value"),
     ("name.x=1", "expected name to be a section of the recipe"),
-    ("gaps.findings.0=mass", "expected findings to be a section"),
+    ("gaps.findings.7=mass", "expected 7 to be a place in a list"),
     ("name=", "name: got None; expected a value that is a valid string"),
 ])
 def test_an_override_that_cannot_be_applied_is_named(recipe: Path, item: str, words: str) -> None:
@@ -79,7 +79,7 @@ def test_an_override_that_cannot_be_applied_is_named(recipe: Path, item: str, wo
 
 
 @pytest.mark.parametrize(("section", "key", "value"), [
-    ("cohort", "films", 9), ("cohort", "films", 1_000_001), ("cohort", "size", 63), ("cohort", "source", "mimic"),
+    ("cohort", "films", 9), ("cohort", "films", 1_000_001), ("cohort", "size", 63), ("cohort", "source", "imaginary"),
     ("cohort", "workers", 0), ("gaps", "order", 5), ("gaps", "order", 0), ("gaps", "min_count", 0),
     ("gaps", "findings", []), ("gaps", "uncertain", "maybe"), ("plan", "max_edits", 0), ("plan", "max_operations", 4),
     ("plan", "insert_cost", 0), ("plan", "insert_cost", float("inf")), ("plan", "delete_cost", float("nan")),

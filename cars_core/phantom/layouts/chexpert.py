@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from cars_core.phantom.layouts.drawn import Drawn, Laid, jpeg
+from cars_core.phantom.placed import SHOWN
 from cars_core.phantom.words.statements import Report
 from cars_core.vectors import Vector
 from cars_core.vocabulary import Vocabulary, load_vocabulary
@@ -90,11 +91,11 @@ def settled(vector: Vector, vocabulary: Vocabulary) -> Vector:
 
     Pneumonia, which no film can settle, stays unmentioned.
     """
-    out = vector
+    out, shown = vector, vocabulary.mask(sorted(SHOWN))
     if out.present & vocabulary.mask(["lung_lesion"]):  # a kind of Lung Opacity in CheXpert's hierarchy
         out = out.with_state(vocabulary["lung_opacity"].bit, "present")
     for finding in vocabulary.findings:
         kinds = vocabulary.descendants(1 << finding.bit)
-        if out.state(finding.bit) == "unmentioned" and kinds and not kinds & vector.present:
+        if out.state(finding.bit) == "unmentioned" and kinds & shown and not kinds & vector.present:
             out = out.with_state(finding.bit, "absent")
     return out

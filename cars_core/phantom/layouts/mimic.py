@@ -1,10 +1,11 @@
-"""The layout of MIMIC-CXR-JPG 2.0.0 (Johnson et al., 2019) with the reports of MIMIC-CXR in the same tree."""
+"""The layout of MIMIC-CXR-JPG 2.0.0 (Johnson et al., 2019), with MIMIC-CXR's reports and MIMIC-IV's table of ages."""
 
 from __future__ import annotations
 
 import textwrap
 from typing import Any, ClassVar
 
+from cars_core.digest import seed_from
 from cars_core.phantom.layouts.chexpert import LABELS, report_labels
 from cars_core.phantom.layouts.drawn import Drawn, Laid, jpeg
 from cars_core.vocabulary import load_vocabulary
@@ -18,6 +19,10 @@ METADATA_COLUMNS = (
     "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
     "PatientOrientationCodeSequence_CodeMeaning")
 SPLIT_COLUMNS = ("dicom_id", "study_id", "subject_id", "split")
+PATIENTS = "patients.csv.gz"  # of MIMIC-IV's module hosp
+PATIENTS_COLUMNS = ("subject_id", "gender", "anchor_age", "anchor_year", "anchor_year_group", "dod")
+#: The three years in which MIMIC-IV says a patient's anchor year truly lies.
+YEAR_GROUPS = ("2008 - 2010", "2011 - 2013", "2014 - 2016", "2017 - 2019", "2020 - 2022")
 _LINE = 78  # characters of a report's line
 _STUDIES = 10  # numbers kept for the studies of one patient
 
@@ -29,10 +34,11 @@ class Mimic:
     bits = (8,)
     like = ("MIMIC-CXR-JPG 2.0.0: files/pNN/pSUBJECT/sSTUDY/DICOM.jpg with mimic-cxr-2.0.0-{chexpert,negbio,metadata,"
             "split}.csv.gz, and the reports that MIMIC-CXR releases in the same tree, files/pNN/pSUBJECT/sSTUDY.txt. "
+            "patients.csv.gz is MIMIC-IV's: an age in an anchor year, that of the first film; nobody dies. "
             "Label files say what the reports mention; NegBio's agree with CheXpert's. Splits keep their names. "
             "Subjects and studies are numbered anew in every cohort; a dicom_id is one picture's wherever it lies.")
     tables: ClassVar[dict[str, tuple[str, ...]]] = {CHEXPERT: LABEL_COLUMNS, NEGBIO: LABEL_COLUMNS,
-              METADATA: METADATA_COLUMNS, SPLIT: SPLIT_COLUMNS}
+              METADATA: METADATA_COLUMNS, SPLIT: SPLIT_COLUMNS, PATIENTS: PATIENTS_COLUMNS}
 
     def lay(self, drawn: Drawn) -> Laid:
         """Files and rows of one film."""
@@ -55,8 +61,12 @@ class Mimic:
             "PatientOrientationCodeSequence_CodeMeaning": "Recumbent" if drawn.truth.patient.supine else "Erect",
         }
         files = {image: jpeg(drawn.film.pixels), f"{folder}/s{study}.txt": report_file(drawn.report.text).encode()}
-        rows = {CHEXPERT: [labels], NEGBIO: [labels], METADATA: [metadata],
+        rows: dict[str, list[dict[str, Any]]] = {CHEXPERT: [labels], NEGBIO: [labels], METADATA: [metadata],
                 SPLIT: [{"dicom_id": dicom, **own, "split": spec.split}]}
+        if spec.study == 1:  # a patient's films come from the first on
+            group = YEAR_GROUPS[seed_from("anchor year group", spec.patient) % len(YEAR_GROUPS)]
+            rows[PATIENTS] = [{"subject_id": subject, "gender": spec.sex, "anchor_age": spec.age,
+                               "anchor_year": drawn.taken.year, "anchor_year_group": group, "dod": ""}]
         return Laid(image, files, rows)
 
 

@@ -41,7 +41,7 @@ def test_sides_stay_where_they_are() -> None:
 @pytest.mark.parametrize("data", [b"no image", png(np.zeros((8, 8), np.uint8), "RGB"),
                                   png(np.zeros((8, 8), np.uint8))[:40]])
 def test_an_object_that_is_no_grey_film_is_named(data: bytes) -> None:
-    with pytest.raises(BadInput, match=r"object abc.*8-bit grey"):
+    with pytest.raises(BadInput, match=r"object abc.*a grey image"):
         decode(data, size=8, name="abc")
 
 

@@ -54,7 +54,7 @@ def test_the_table_counts_what_the_label_file_says() -> None:
     source = REAL / "labels" / "Data_Entry_2017_v2020.csv.gz"
     if not source.exists():
         pytest.skip("the NIH label table is not beside this checkout (../shared/data/cxr-open)")
-    names = {f.aliases["nih"]: f.name for f in V.findings if "nih" in f.aliases}
+    names = {label: f.name for label, f in V.label_set("nih").items()}
     counted: Counter[frozenset[str]] = Counter()
     with gzip.open(source, "rt", newline="") as f:
         for row in csv.DictReader(f):

@@ -235,10 +235,12 @@ def test_operations_that_pull_the_same_way_keep_their_direction():
     assert names(judge([op("consolidation"), op("nodule")], effect=-12)) == {"effect"}
 
 
-def test_every_finding_but_a_fracture_has_a_direction():
-    """A name misspelt in the table would let edits through in the wrong direction."""
+def test_every_nih_or_chexpert_finding_but_a_fracture_has_a_direction():
+    """A name misspelt in the table would let edits through in the wrong direction. What only other sets or reports
+    name is not edited yet."""
     assert not BRIGHTENS & DARKENS
-    assert set(VOCABULARY.names) - BRIGHTENS - DARKENS == {"fracture"}
+    edited = {f.name for f in VOCABULARY.findings if {"nih", "chexpert"} & set(f.aliases)}
+    assert edited - BRIGHTENS - DARKENS == {"fracture"}
     assert set(VOCABULARY.names) >= BRIGHTENS | DARKENS
     assert judge([op("fracture")], effect=-12) == []
 

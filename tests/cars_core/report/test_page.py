@@ -221,7 +221,7 @@ def test_a_build_with_nothing_in_it_still_has_a_page(build):
     text = " ".join(Reader(html).text.split())
     assert Reader(html).faults == []
     for words in ("not published", "No edit was accepted.", "No edit was rejected.", "has not been evaluated",
-                  "No record was quarantined.", "No combination of findings is seen on too few"):
+                  "No film was set aside or quarantined.", "No combination of findings is seen on too few"):
         assert words in text
 
 

@@ -68,6 +68,19 @@ def test_a_patient_is_in_one_split_and_dates_run_with_the_films(root: Path, spec
     assert list((taken - first).dt.days) == [s.days for s in specs]
 
 
+def test_the_table_of_patients_gives_the_age_in_the_year_of_the_first_film(root: Path, specs: list[FilmSpec]) -> None:
+    people = pd.read_csv(root / "patients.csv.gz")
+    assert list(people) == ["subject_id", "gender", "anchor_age", "anchor_year", "anchor_year_group", "dod"]
+    assert people["subject_id"].is_unique and people["dod"].isna().all()
+    merged = table(root, "metadata").merge(people, on="subject_id", how="left")
+    taken = pd.to_datetime(merged["StudyDate"].astype(str), format="%Y%m%d").dt.year
+    assert list(merged["gender"]) == [s.sex for s in specs]
+    assert list(merged["anchor_age"]) == [s.age for s in specs]
+    first = [s.days == 0 for s in specs]
+    assert sum(first) == len(people) and list(taken[first]) == list(merged["anchor_year"][first])
+    assert people["anchor_year_group"].str.fullmatch(r"20\d\d - 20\d\d").all()
+
+
 def test_label_tables_say_what_the_reports_say(root: Path, labelled: Any) -> None:
     truth = pq.read_table(root / "truth/truth.parquet").to_pylist()
     labels = table(root, "chexpert")

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cars_core.cohort.nih import NihSource
+from cars_core.cohort.sources.nih import NihSource
+from cars_core.cohort.sources.tree import open_tree
+from cars_core.cohort.survey import survey
 from cars_core.phantom.population import FilmSpec
 from cars_core.phantom.truth import read_truth, render_truth
 from cars_core.vocabulary import load_vocabulary
@@ -67,9 +69,9 @@ def test_no_patient_is_both_in_the_training_and_in_the_test_list(root: Path, tab
 
 def test_the_factorys_own_reader_takes_every_film(root: Path, specs: list[FilmSpec]) -> None:
     vocabulary = load_vocabulary()
-    source = NihSource(str(root), labels=None, vocabulary=vocabulary, limit=None)
+    source = NihSource(open_tree(str(root)), vocabulary=vocabulary)
     nih = vocabulary.mask([*LABELS])
     records = list(source.records())
-    assert source.survey()[0] == len(specs)
+    assert survey(source, name="nih", key=b"k" * 16).films == len(specs)
     assert [r.fault for r in records] == [None] * len(specs)
     assert [r.vector.present & nih for r in records] == [s.vector.present & nih for s in specs]

@@ -1,0 +1,1 @@
+"""Reports in, finding vectors out: a labeller of words and rules."""
