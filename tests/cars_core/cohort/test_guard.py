@@ -194,7 +194,8 @@ def test_a_caller_that_stops_early_leaves_no_process_behind() -> None:
 
 
 _SCRIPT = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts behind it ignore interrupts
 sys.path[:] = json.loads(sys.argv[1])
 from cars_core.cohort.guard import Guard
 from guarded_loads import act
