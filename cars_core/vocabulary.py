@@ -61,6 +61,8 @@ class Vocabulary:
                 beside[self[other].bit] |= 1 << f.bit
         for name, masks in (("_up", up), ("_down", down), ("_beside", beside)):
             object.__setattr__(self, name, tuple(masks))
+        sets = {which: {name: f for f in self.findings for name in f.aliases.get(which, ())} for which in LABEL_SETS}
+        object.__setattr__(self, "_label_sets", sets)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ class Vocabulary:
 
     def label_set(self, which: str) -> dict[str, Finding]:
         """Label name -> finding, for a label set (one of LABEL_SETS). Several names may mean one finding."""
-        return {name: f for f in self.findings for name in f.aliases.get(which, ())}
+        return dict(self._label_sets.get(which, {}))  # type: ignore[attr-defined]
 
     def mask(self, names: list[str] | tuple[str, ...]) -> int:
         """Packed bits of some findings."""

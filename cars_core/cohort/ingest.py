@@ -97,7 +97,7 @@ def ingest(cohort: Cohort, *, seed: int, vocabulary: Vocabulary, lake: Lake, pro
         at = 0
         for part in parts:
             maker = RowMaker(part.asked, cohort, name=name, key=key, survey=part.survey, seen=seen)
-            items = (maker.key(_with_file(r, part, cohort), i) for i, r in enumerate(part.source.records()))
+            items = (maker.key(_with_file(r, part, cohort), i) for i, r in enumerate(part.survey.records))
             for item, film in _films(items, part, cohort, lake=lake, done=done, left=total - len(done)):
                 at += 1
                 if item.keyed not in done:

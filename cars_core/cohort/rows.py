@@ -72,11 +72,15 @@ class RowMaker:
         self._names: set[int] = set()
         self._hide_age = not source.public_ids and source.source != "phantom"
         self._of_patient = lru_cache(4096)(self._patient)
+        self._of_study = lru_cache(64)(self._study)
 
     def _patient(self, patient: str) -> tuple[str, str]:
         """(pseudonym, split by shares): sources with the same `patients_of` share their patients."""
         keyed = patient_pseudonym(self._key, self._source.patients_of, patient)
         return keyed, split_of(keyed, self._cohort.splits)
+
+    def _study(self, study: str) -> str:
+        return pseudonym(self._key, "study", f"{self._source.patients_of}\0{study}")
 
     def key(self, record: Record, place: int) -> Keyed:
         """Key a record's name; one that comes again is a fault and is told apart by its place."""
@@ -115,7 +119,7 @@ class RowMaker:
             "flags": flags if status == "accepted" else [],
             "image_id": picture and picture.image_id, "object": picture and picture.object,
             "phash": kept and kept.phash, "patient": item.patient,
-            "study": record.study and pseudonym(self._key, "study", f"{source.patients_of}\0{record.study}"),
+            "study": record.study and self._of_study(record.study),
             "day": self._survey.days.of(record.patient, record.date), "split": split,
             "present": vector.present, "absent": vector.absent, "uncertain": vector.uncertain,
             "labels": record.labels, "sex": record.sex,
