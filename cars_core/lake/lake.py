@@ -158,9 +158,14 @@ class Lake:
         """The table's newest snapshot as an Arrow dataset, to be streamed or queried in place."""
         schema = _schema(table)
         try:
-            return DeltaTable(self._table_uri(table), storage_options=self._options()).to_pyarrow_dataset()
+            delta = DeltaTable(self._table_uri(table), storage_options=self._options())
         except TableNotFoundError:
             return pds.dataset(schema.empty_table())
+        return self.snapshot(table, delta)
+
+    def snapshot(self, table: str, delta: DeltaTable) -> pds.Dataset:
+        """The rows of the version `delta` holds of a table."""
+        return delta.to_pyarrow_dataset(filesystem=self._storage.arrow(f"tables/{table}"))
 
     def delta_table(self, table: str) -> DeltaTable:
         """The Delta table at its newest version, created when it is not there.

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow.fs as pa_fs
+
 from schemas.errors import BadInput
 
 STORAGE_KEYS = frozenset({
@@ -57,6 +59,14 @@ class Storage(ABC):
         """Raises OSError (ENOSPC) where `size` bytes more would not fit: the table writer panics on a full disk."""
         return
 
+    @abstractmethod
+    def arrow(self, name: str) -> pa_fs.FileSystem:
+        """Arrow's own file system, rooted at a name, for reading table files.
+
+        Never one that calls back into Python, as delta-rs' default does: Arrow's threads let go of it when they
+        please, and where that is while the interpreter ends, the process aborts after its work is done.
+        """
+
     def probe(self) -> None:
         """Write, read and remove a small file.
 
@@ -95,6 +105,9 @@ class LocalStorage(Storage):
 
     def exists(self, name: str) -> bool:
         return Path(self.root, name).is_file()
+
+    def arrow(self, name: str) -> pa_fs.FileSystem:
+        return pa_fs.SubTreeFileSystem(self.uri(name), pa_fs.LocalFileSystem())
 
     def require_room(self, size: int) -> None:
         there = next(p for p in (Path(self.root), *Path(self.root).parents) if p.exists())
@@ -142,6 +155,14 @@ class S3Storage(Storage):
 
     def remove(self, name: str) -> None:
         self.filesystem().rm_file(self.uri(name))
+
+    def arrow(self, name: str) -> pa_fs.FileSystem:
+        o = self.options
+        s3 = pa_fs.S3FileSystem(
+            access_key=o.get("AWS_ACCESS_KEY_ID"), secret_key=o.get("AWS_SECRET_ACCESS_KEY"),
+            session_token=o.get("AWS_SESSION_TOKEN"), region=o.get("AWS_REGION"),
+            endpoint_override=o.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL"))
+        return pa_fs.SubTreeFileSystem(self.uri(name).removeprefix("s3://"), s3)
 
 
 def open_storage(uri: str, options: Mapping[str, str] | None = None) -> Storage:

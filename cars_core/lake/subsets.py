@@ -91,7 +91,7 @@ def publish(lake: Lake, *, subset: str, build: str, cohort: str, rows: pa.Table,
         # subset is a transaction of one application: if another publisher got in between, Delta
         # refuses this commit, and the new snapshot is read.
         delta = lake.delta_table("subsets")
-        versions = delta.to_pyarrow_dataset().to_table(filter=pds.field("subset") == subset)
+        versions = lake.snapshot("subsets", delta).to_table(filter=pds.field("subset") == subset)
         known = _version_of(versions, content)
         if known is not None:
             return Published(subset, known, content, new=False)

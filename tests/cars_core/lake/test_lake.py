@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from lake_rows import append_in_process, publish, race, renders, samples
+from pyarrow.fs import PyFileSystem, SubTreeFileSystem
 
 from cars_core.lake.lake import Lake
 from schemas.errors import BadInput
@@ -137,3 +138,12 @@ def test_tables_are_plain_delta_that_other_readers_open(lake: Lake) -> None:
     lake.append("renders", renders("e1"), key="k")
     other = DeltaTable(str(Path(lake.uri, "tables", "renders")))
     assert other.to_pyarrow_table()["edit_id"].to_pylist() == ["e1"]
+
+
+def test_reading_a_table_never_calls_back_into_python(lake: Lake) -> None:
+    """A file system of Python's that Arrow's threads let go of as the interpreter ends aborts a finished run."""
+    lake.append("renders", renders("e1"), key="k")
+    files = lake.dataset("renders").filesystem
+    while isinstance(files, SubTreeFileSystem):
+        files = files.base_fs
+    assert not isinstance(files, PyFileSystem)
