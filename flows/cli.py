@@ -24,9 +24,11 @@ from cars_core.lake.lake import DamagedObject, LakeBusy
 from cars_core.lake.subsets import DamagedSubset
 from cars_core.progress import rate_words
 from flows.by_hand import edit_command
+from flows.gaps import gaps_command
 from flows.ingest import ingest_command
 from flows.label_reports import label_reports_command
 from flows.phantom import phantom_command
+from flows.plan import plan_command
 from flows.train_screen import train_screen_command
 from schemas.errors import BadInput
 from schemas.recipe import load_recipe
@@ -251,6 +253,8 @@ def _lake_here(given: str | None) -> str:
 app.command("edit")(edit_command(note))
 app.command("phantom")(phantom_command(bars, note))
 app.command("ingest")(ingest_command(bars, note))
+app.command("gaps")(gaps_command(note, _lake_here))
+app.command("plan")(plan_command(bars, note))
 app.command("label-reports")(label_reports_command(bars, note))
 train_app.command("screen")(train_screen_command(bars, note))
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -18,8 +17,9 @@ from pydantic import (
 )
 
 from schemas.errors import BadInput
+from schemas.part import Part, Share
+from schemas.policy import Gaps, Plan
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 SourceKind = Literal["nih", "chexpert", "chexpert-plus", "mimic", "vindr", "padchest", "folder", "dicom", "phantom"]
 Screen = Literal["set_aside", "flag", "off"]
@@ -32,12 +32,7 @@ _ONLY_OF: dict[str, tuple[str, ...]] = {
 }
 
 
-class _Part(BaseModel):
-    # Infinity passes a lower bound and then has no JSON form, so no digest: refused like any other bad value.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Splits(_Part):
+class Splits(Part):
     """Shares of patients; a patient is in one split."""
 
     train: Share = 0.7
@@ -51,14 +46,14 @@ class Splits(_Part):
         return self
 
 
-class Thinned(_Part):
+class Thinned(Part):
     """A combination of findings made rarer among simulated training patients: its weight is multiplied by `keep`."""
 
     findings: Annotated[list[str], Field(min_length=1)]
     keep: Share
 
 
-class Source(_Part):
+class Source(Part):
     """One source of films.
 
     Every source: `root` (a folder or s3://bucket/prefix), `labels` (the label file in it, where it is not the usual
@@ -120,7 +115,7 @@ class Source(_Part):
         return self.ids or {"chexpert-plus": "chexpert"}.get(self.source, self.source)
 
 
-class Screens(_Part):
+class Screens(Part):
     """What becomes of a film that is no upright frontal chest film, or not fit to be passed on.
 
     set_aside: kept out, with its reason. flag: taken in, with a word in `flags`. off: not looked for. `rotated` can
@@ -215,41 +210,7 @@ class Cohort(Source):
         return self
 
 
-class Gaps(_Part):
-    """What counts as missing: combinations of `findings` up to `order` seen on fewer than `min_count`
-    training films. `uncertain` says how an uncertain finding is counted: as absent (U-zeros), as present (U-ones), or
-    not at all (`ignore`: a film that leaves a finding of a combination open does not count towards what is expected of
-    it)."""
-
-    findings: Annotated[list[str], Field(min_length=1)]
-    order: Annotated[int, Field(ge=1, le=4)] = 2
-    min_count: Annotated[int, Field(ge=1)] = 10
-    uncertain: Literal["absent", "present", "ignore"] = "absent"
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Gaps:
-        if twice := [n for i, n in enumerate(self.findings) if n in self.findings[:i]]:
-            raise ValueError(f"each finding once ({twice[0]} is there twice)")
-        return self
-
-
-class Plan(_Part):
-    """Limits on what may be edited. Costs are per operation; the cheapest edits are taken first.
-
-    `deletions` is the least share of the edits, rounded down, that only delete: they leave an
-    under-covered combination alone on the film (as far as such films exist).
-    """
-
-    max_edits: Annotated[int, Field(ge=1)] = 64
-    per_patient: Annotated[int, Field(ge=1)] = 2
-    per_film: Annotated[int, Field(ge=1)] = 1
-    max_operations: Annotated[int, Field(ge=1, le=3)] = 2
-    insert_cost: Annotated[float, Field(gt=0)] = 1.0
-    delete_cost: Annotated[float, Field(gt=0)] = 1.5
-    deletions: Share = 0.2
-
-
-class Editor(_Part):
+class Editor(Part):
     """The editing model. `weights` is a folder with model.safetensors and model.json; null is ours."""
 
     weights: str | None = None
@@ -261,7 +222,7 @@ class Editor(_Part):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
 
 
-class Gates(_Part):
+class Gates(Part):
     """A sample passes when every measure is on the right side of its threshold."""
 
     ssim_outside_min: Share = 0.995
@@ -276,7 +237,7 @@ class Gates(_Part):
     ctr_change_max: Share = 0.04
 
 
-class Evaluation(_Part):
+class Evaluation(Part):
     """Fine-tuning with and without the subset, on test patients nobody else saw. `uncertain` and `unmentioned` say
     what a classifier is taught of such findings: nothing (`ignore`), or that they are absent (U-zeros) or present
     (U-ones)."""
@@ -293,7 +254,7 @@ class Evaluation(_Part):
     unmentioned: Literal["ignore", "absent"] = "ignore"
 
 
-class Recipe(_Part):
+class Recipe(Part):
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     lake: str = "lake"

@@ -45,16 +45,35 @@ COHORT = pa.schema([
 
 GAPS = pa.schema([
     pa.field("build", pa.string(), nullable=False),
-    pa.field("gap", pa.int64(), nullable=False),         # mask of the findings that must be present together
-    pa.field("findings", pa.list_(pa.string()), nullable=False),
-    pa.field("order", pa.int32(), nullable=False),
+    pa.field("gap", pa.int64(), nullable=False),         # mask of the findings that must be present together,
+    pa.field("without", pa.int64(), nullable=False),     # of those that must not be there (0 but for full patterns),
+    pa.field("cell", pa.string(), nullable=False),       # within which films: "" all, or as sex=F,view=AP
+    pa.field("findings", pa.list_(pa.string()), nullable=False),  # names; one that must not be there as "no edema"
+    pa.field("order", pa.int32(), nullable=False),       # how many findings
+    pa.field("films", pa.int64(), nullable=False),       # training films of the cell that leave none of them open
     pa.field("observed", pa.int64(), nullable=False),    # training films
     pa.field("expected", pa.float64(), nullable=False),  # under independence
-    pa.field("lift", pa.float64()),
+    pa.field("lift", pa.float64()),                      # observed / expected
+    pa.field("lift_low", pa.float64()), pa.field("lift_high", pa.float64()),  # its 95 % interval
+    pa.field("stated", pa.int64(), nullable=False),      # films that state it, whatever the policy on uncertain ones
+    pa.field("with_uncertain", pa.int64(), nullable=False),    # and those where uncertain findings could complete it
+    pa.field("with_unmentioned", pa.int64(), nullable=False),  # and those where unmentioned ones could as well
+    pa.field("needed", pa.int64(), nullable=False),      # films the policy asks for
     pa.field("deficit", pa.int64(), nullable=False),
     pa.field("fillable", pa.bool_(), nullable=False),
-    pa.field("reason", pa.string()),                     # why it cannot be filled
-    pa.field("planned", pa.int64(), nullable=False),     # edits planned that carry it
+    pa.field("reason", pa.string()),                     # why it cannot be filled, or stays short
+    pa.field("planned", pa.int64(), nullable=False),     # edits planned whose film shows it and did not before
+])
+
+#: Most general patterns that too few films show: no finding or attribute value can be left out without being covered.
+UNCOVERED = pa.schema([
+    pa.field("level", pa.int32(), nullable=False),       # findings and attribute values in it
+    pa.field("gap", pa.int64(), nullable=False), pa.field("without", pa.int64(), nullable=False),
+    pa.field("cell", pa.string(), nullable=False),
+    pa.field("findings", pa.list_(pa.string()), nullable=False),
+    pa.field("observed", pa.int64(), nullable=False),
+    pa.field("possible", pa.bool_(), nullable=False),
+    pa.field("reason", pa.string()),                     # why it cannot exist, or has never been seen
 ])
 
 PLAN = pa.schema([
@@ -67,7 +86,8 @@ PLAN = pa.schema([
     pa.field("operations", pa.list_(OPERATION), nullable=False),
     pa.field("source_present", pa.int64(), nullable=False),
     *_VECTOR,                                            # the target vector
-    pa.field("gap", pa.int64(), nullable=False),         # the gap it was planned for
+    pa.field("gap", pa.int64(), nullable=False),         # the gap it was planned for, with the two columns
+    pa.field("without", pa.int64(), nullable=False), pa.field("cell", pa.string(), nullable=False),  # that belong to it
     pa.field("cost", pa.float64(), nullable=False),
     pa.field("seed", pa.int64(), nullable=False),
     pa.field("editor", pa.string(), nullable=False),     # digest of the editor's weights
@@ -99,6 +119,7 @@ SAMPLES = pa.schema([
     pa.field("source_present", pa.int64(), nullable=False),
     *_VECTOR,
     pa.field("gap", pa.int64(), nullable=False),
+    pa.field("without", pa.int64(), nullable=False), pa.field("cell", pa.string(), nullable=False),
     pa.field("verdict", pa.string(), nullable=False),    # accepted | rejected
     pa.field("reasons", pa.list_(pa.string()), nullable=False),
     *[pa.field(m, pa.float64()) for m in MEASURES],

@@ -49,13 +49,15 @@ def film_set(lake: Lake, rows: pa.Table, bits: list[int], settings: Evaluation) 
 
 
 def filled_combinations(lake: Lake, build: str, members: pa.Table) -> list[list[str]]:
-    """Combinations of two findings or more that some published edit brought together, sorted."""
+    """Combinations of two findings or more, over all films, that some published edit brought together, sorted."""
     vectors = [(r["present"], r["source_present"]) for r in members.select(["present", "source_present"]).to_pylist()]
     gaps = lake.read("gaps", where={"build": build}).to_pylist()
     return sorted(
         g["findings"]
         for g in gaps
         if g["order"] > 1
+        and not g["without"]
+        and not g["cell"]
         and any(after & g["gap"] == g["gap"] and before & g["gap"] != g["gap"] for after, before in vectors)
     )
 

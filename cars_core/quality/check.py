@@ -30,6 +30,8 @@ _CARRIED = (
     "absent",
     "uncertain",
     "gap",
+    "without",
+    "cell",
     "licence",
     "truth",
 )

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cars_core.report.evaluation import NEUTRAL, Group, evaluation_groups
 from cars_core.report.pictures import data_uri, decode_rgb, fit, jpeg
-from cars_core.report.words import combination_words, count_reasons, finding_words, number, reason_words
+from cars_core.report.words import count_reasons, finding_words, number, pattern_words, reason_words
 from schemas.errors import BadInput
 
 _SPECIAL = str.maketrans({c: "\\" + c for c in "\\`*_[]|"} | {"\n": " ", "\r": " "})
@@ -25,7 +25,7 @@ def gap_markdown(gaps: pa.Table, *, limit: int = 20) -> str:
     if not rows:
         return "No combination of findings is missing."
     table = _table(("combination", "seen", "expected", "deficit", "planned", "why not fillable"), [
-        (combination_words(r["findings"]), number(r["observed"]), number(r["expected"], 1), number(r["deficit"]),
+        (pattern_words(r), number(r["observed"]), number(r["expected"], 1), number(r["deficit"]),
          number(r["planned"]), "" if r["fillable"] else r["reason"] or "not fillable") for r in rows[:limit]])
     fillable = sum(r["fillable"] for r in rows)
     more = f"\n\n{len(rows) - limit:,} more are not shown." if len(rows) > limit else ""

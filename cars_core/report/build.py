@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from cars_core import weights
+from cars_core.coverage.group import film_levels
 from cars_core.generate.denoiser import DEFAULT
 from cars_core.generate.truth import true_edit
 from cars_core.lake.lake import Lake
@@ -41,6 +42,16 @@ def truth_png(sample: dict[str, Any], plan: dict[str, dict[str, Any]]) -> bytes 
         return None
     row = plan[sample["edit_id"]]
     return png_bytes(true_edit(sample["truth"], operations=row["operations"], seed=row["seed"]).pixels)
+
+
+def _levels(lake: Lake, recipe: Recipe, *, cohort: str) -> dict[str, dict[str, str]]:
+    """image_id -> attribute -> level of the films that may be edited; {} where gaps are about all films."""
+    by = recipe.gaps.by
+    if not by:
+        return {}
+    films = lake.read("cohort", columns=["image_id", *by],
+                      where={"cohort": cohort, "status": "accepted", **({} if "split" in by else {"split": "train"})})
+    return dict(zip(films["image_id"].to_pylist(), film_levels(films, by), strict=True))
 
 
 def build_page(
@@ -109,6 +120,7 @@ def build_page(
         quarantined=reasons_of(films),
         vocabulary=vocabulary,
         get=lake.get,
+        levels=_levels(lake, recipe, cohort=cohort),
         truth=lambda s: truth_png(s, by_edit),
     )
     name = f"{recipe.name}-{version}.html" if version is not None else f"{recipe.name}-{build}.html"

@@ -46,11 +46,11 @@ def pair_heatmap(gaps: Sequence[Mapping[str, Any]], *, findings: Sequence[str], 
     "enough". None when no pair is among the gaps.
 
     Args:
-        gaps: rows of schemas.tables.GAPS; those of order 2 are read.
+        gaps: rows of schemas.tables.GAPS; those of two findings present together, over all films, are read.
         findings: which findings to lay out; empty means those the pairs name.
         min_count: the recipe's threshold, for the words.
     """
-    pairs = {frozenset(r["findings"]): r for r in gaps if r["order"] == 2}
+    pairs = {frozenset(r["findings"]): r for r in gaps if r["order"] == 2 and not r["without"] and not r["cell"]}
     if not pairs:
         return None
     named = set(findings) or {f for pair in pairs for f in pair}

@@ -15,6 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from cars_core.coverage.group import cell_values
 from cars_core.report import words
 from cars_core.report.evaluation import evaluation_groups
 from cars_core.report.gallery import PICTURE_BUDGET, Get, Truth, choose, make_card, make_cards
@@ -63,6 +64,7 @@ class BuildFacts:
 
 def render_page(*, build: BuildFacts, gaps: pa.Table, plan: pa.Table, samples: pa.Table, evaluations: pa.Table,
                 quarantined: list[tuple[str, int]], vocabulary: Vocabulary, get: Get, truth: Truth | None,
+                levels: Mapping[str, Mapping[str, str]] | None = None,
                 pairs: int = 48, picture_budget: int = PICTURE_BUDGET) -> str:
     """The page as one string of HTML: no outside reference, scripts and pictures inside.
 
@@ -70,6 +72,7 @@ def render_page(*, build: BuildFacts, gaps: pa.Table, plan: pa.Table, samples: p
         gaps, plan, samples, evaluations: rows of this build, in the schemas of schemas.tables; any may be empty.
         quarantined: (reason, films), as ingest counted them.
         get: object name -> bytes.
+        levels: image_id -> attribute -> level, of the films whose edits fill gaps of some films only.
         truth: sample row -> PNG of its true counterfactual, or None where the film has no truth.
         pairs: samples pictured at most, accepted and rejected together.
         picture_budget: characters of picture data; pictures shrink to keep to it.
@@ -93,11 +96,11 @@ def render_page(*, build: BuildFacts, gaps: pa.Table, plan: pa.Table, samples: p
     settings = build.recipe.get("gaps", {})
     script, style = (_HERE / "page.js").read_text("utf-8"), page_style()
     return template("page.html").render(
-        build=build, words=words, style=Markup(style), script=Markup(script), script_hash=_csp_hash(script),
+        build=build, words=words, style=Markup(style), script=Markup(script), script_hash=csp_hash(script),
         simulated=build.recipe.get("cohort", {}).get("source") == "phantom",
         heatmap=pair_heatmap(gap_rows, findings=settings.get("findings", []), min_count=settings.get("min_count"),
                              vocabulary=vocabulary),
-        min_count=settings.get("min_count"), gaps=_gap_rows(gap_rows, sample_rows), max_rows=MAX_ROWS,
+        min_count=settings.get("min_count"), gaps=_gap_rows(gap_rows, sample_rows, levels or {}), max_rows=MAX_ROWS,
         operations=_operation_rows(plan.to_pylist(), sample_rows), samples=len(sample_rows),
         accepted=cards[:len(accepted)], rejected=cards[len(accepted):], unpictured=unpictured, reasons=reasons,
         reason_ids={key: i for i, (key, _) in enumerate(reasons)}, filters=_filters(cards),
@@ -121,21 +124,23 @@ def template(name: str) -> Any:
     return env.get_template(name)
 
 
-def _csp_hash(script: str) -> str:
+def csp_hash(script: str) -> str:
     """The page's own script is the only one its content security policy lets run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _gap_rows(gaps: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _gap_rows(gaps: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]],
+              levels: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
     """Gaps ranked by deficit, then by how many films chance would give. `filled`: accepted samples whose film
-    carries the combination after the edit and did not before."""
-    made = [(s["source_present"], s["present"]) for s in samples if s["verdict"] == "accepted"]
+    shows the combination after the edit and did not before, and lies among the films that the gap is about."""
+    made = [(s["source_present"], s["present"], levels.get(s["image_id"], {})) for s in samples
+            if s["verdict"] == "accepted"]
     rows = []
-    for g in sorted(gaps, key=lambda g: (-g["deficit"], -g["expected"], g["gap"])):
+    for g in sorted(gaps, key=lambda g: (-g["deficit"], -g["expected"], g["gap"], g["without"], g["cell"])):
         if g["deficit"] > 0:
-            bits = g["gap"]
-            filled = sum(after & bits == bits and before & bits != bits for before, after in made)
-            rows.append({**g, "combination": words.combination_words(g["findings"]), "filled": filled})
+            bits, cell = g["gap"] | g["without"], cell_values(g["cell"]).items()
+            filled = sum(after & bits == g["gap"] != before & bits and cell <= of.items() for before, after, of in made)
+            rows.append({**g, "combination": words.pattern_words(g), "filled": filled})
     return rows
 
 

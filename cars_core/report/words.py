@@ -21,6 +21,19 @@ def combination_words(names: Sequence[str]) -> str:
     return " + ".join(finding_words(n) for n in names) or "none"
 
 
+def cell_words(cell: str) -> str:
+    """Which films a pattern is about: `sex=F,age=80+` -> `sex F, age 80+`; "" for all films."""
+    return ", ".join(part.replace("=", " ") for part in cell.split(",")) if cell else ""
+
+
+def pattern_words(row: Mapping[str, Any]) -> str:
+    """A row of the table `gaps`: `effusion + mass`, `edema, no effusion (sex F)`."""
+    present = [n for n in row["findings"] if not n.startswith("no ")]
+    lacking = [finding_words(n) for n in row["findings"] if n.startswith("no ")]
+    words = ", ".join([*([combination_words(present)] if present else []), *lacking]) or "none"
+    return f"{words} ({cell_words(row['cell'])})" if row["cell"] else words
+
+
 def operation_words(operation: Mapping[str, Any], vocabulary: Vocabulary | None = None) -> str:
     """One operation of an edit: `insert effusion, left, severity 0.7`.
 

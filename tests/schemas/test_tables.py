@@ -37,7 +37,7 @@ def test_vectors_are_signed_64_bit_and_never_null(schema: pa.Schema) -> None:
 
 def test_a_sample_carries_what_its_plan_row_said() -> None:
     carried = {"build", "edit_id", "image_id", "patient", "operations", "source_present", "present", "absent",
-               "uncertain", "gap", "licence", "truth"}
+               "uncertain", "gap", "without", "cell", "licence", "truth"}
     assert carried <= set(PLAN.names) & set(SAMPLES.names)
     assert set(MEASURES) <= set(SAMPLES.names)
     assert PLAN.field("gap").type == GAPS.field("gap").type

@@ -105,7 +105,7 @@ class MimicSource:
         people = self._people(parts)
         labels = self._labeled()
         columns = [*_METADATA, *([_VIEW_CODE] if _VIEW_CODE in self._metadata.columns else [])]
-        taken, seen = lru_cache(_KNOWN)(date_of), lru_cache(_KNOWN)(_view)
+        taken, seen = lru_cache(_KNOWN)(date_of), lru_cache(_KNOWN)(frontal_position)
         for line, (name, person, exam, position, day, *code), fault in itertools.islice(
                 self._metadata.pick(*columns), self._limit):
             subject, study = _number(person), _number(exam)
@@ -199,7 +199,7 @@ class _Reports:
         return close_upwards(label_report(text, self._vocabulary).vector, self._vocabulary), None, None
 
 
-def _view(text: str) -> tuple[str | None, str | None]:
+def frontal_position(text: str) -> tuple[str | None, str | None]:
     """(view, why such a film is set aside) of a ViewPosition: PA and AP stay, and what is not said."""
     view = view_code(text)
     if view == "LATERAL" or "LATERAL" in text.upper():

@@ -45,6 +45,8 @@ def lake(tmp_path: Path, base: Base, denoiser: Denoiser) -> Lake:
                 "absent": 0,
                 "uncertain": 0,
                 "gap": 16,
+                "without": 0,
+                "cell": "",
                 "cost": 1.0,
                 "seed": i,
                 "editor": denoiser.digest,

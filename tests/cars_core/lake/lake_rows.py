@@ -31,7 +31,8 @@ def samples(*edits: str, build: str = "b1", verdict: str = "accepted", **change:
     """Accepted samples with an insert of an effusion each; `change` replaces columns in every row."""
     row = {"build": build, "image_id": "source", "source_object": "2" * 64, "object": "3" * 64, "mask": "4" * 64,
            "patient": "p1", "operations": [{"kind": "insert", "finding": "effusion", "side": "left", "severity": 0.5}],
-           "source_present": 0, "present": 0b100, "absent": 0b1, "uncertain": 0, "gap": 0b100, "verdict": verdict,
+           "source_present": 0, "present": 0b100, "absent": 0b1, "uncertain": 0, "gap": 0b100, "without": 0, "cell": "",
+           "verdict": verdict,
            "reasons": [], "psnr_outside": 60.0, "licence": "CC0-1.0", **change}
     return pa.Table.from_pylist([{**row, "edit_id": e} for e in edits], schema=SAMPLES)
 

@@ -39,8 +39,10 @@ class Build:
         return name
 
     def gap(self, *findings: str, observed: int, deficit: int, **more: Any) -> None:
-        row = {"build": "b", "gap": VOCABULARY.mask(findings), "findings": list(findings), "order": len(findings),
-               "observed": observed, "expected": 4.0, "lift": 0.5, "deficit": deficit, "fillable": True,
+        row = {"build": "b", "gap": VOCABULARY.mask(findings), "without": 0, "cell": "", "findings": list(findings),
+               "order": len(findings), "films": 400, "observed": observed, "expected": 4.0, "lift": 0.5,
+               "lift_low": 0.2, "lift_high": 0.9, "stated": observed, "with_uncertain": observed,
+               "with_unmentioned": observed, "needed": observed + deficit, "deficit": deficit, "fillable": True,
                "reason": None, "planned": 2}
         self.gaps.append(row | more)
 
@@ -63,7 +65,8 @@ class Build:
                "mask": self.put(mask) if made else None, "patient": f"p{n}",
                "operations": [{"kind": kind, "finding": finding, "side": "left", "severity": 0.7}],
                "source_present": had, "present": has, "absent": 0, "uncertain": 0,
-               "gap": has, "verdict": verdict, "reasons": list(reasons), "licence": "NIH-CC", "truth": None}
+               "gap": has, "without": 0, "cell": "", "verdict": verdict, "reasons": list(reasons),
+               "licence": "NIH-CC", "truth": None}
         row |= dict.fromkeys(MEASURES, 0.5 if made else None) | more
         self.samples.append(row)
         return row
@@ -77,7 +80,7 @@ class Build:
 
     def tables(self) -> dict[str, pa.Table]:
         plan = [{k: s[k] for k in ("build", "edit_id", "image_id", "patient", "operations", "source_present", "present",
-                                   "absent", "uncertain", "gap", "licence", "truth")}
+                                   "absent", "uncertain", "gap", "without", "cell", "licence", "truth")}
                 | {"rank": i, "object": s["source_object"], "cost": 1.0, "seed": i, "editor": "editor-digest",
                    "segmenter": "segmenter-digest"} for i, s in enumerate(self.samples)]
         return {"gaps": pa.Table.from_pylist(self.gaps, GAPS), "plan": pa.Table.from_pylist(plan, PLAN),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cars_core.coverage.targets import stated_by, target_vector
+from cars_core.coverage.planning.targets import stated_by, target_vector
 from cars_core.vectors import Vector, close_upwards, from_chexpert, from_nih
 from cars_core.vocabulary import load_vocabulary
 from schemas.errors import BadInput

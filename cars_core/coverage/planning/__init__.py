@@ -1,0 +1,1 @@
+"""From gaps to edits: which films, which operations, the fewest of them."""
