@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what takes time to import is imported where it is used
 
 SPLITS = ("train", "validate", "test", "all")
 MAX_LEVEL = 6
+MOST_PLANNED = 3_000  # short combinations; ten times as many take minutes
 ORDER, MIN_COUNT = 3, 10  # where neither a recipe nor the command says
 LakeHere = Callable[[str | None], str]
 
@@ -184,6 +185,9 @@ def draft_plans(films: Films, survey: Survey, settings: Plan | None, *, vocabula
     every = list(survey.settings.findings)
     names = {"built-in editor": offers, "every finding offered": {"insert": every, "delete": every}}
     train = films.rows
+    if survey.gaps.num_rows > MOST_PLANNED:
+        return dict.fromkeys(names, f"{survey.gaps.num_rows:,} combinations are short, more than the {MOST_PLANNED:,} "
+                             "that are planned for beside a page: fewer --findings or attributes, a lower --order")
     if {s for s in train["split"].unique().to_pylist() if s is not None} - {"train"}:
         return dict.fromkeys(names, "only training films are edited: --split train shows what a plan would change")
     if "split" in survey.settings.by and train["split"].null_count:
@@ -326,7 +330,7 @@ def _print(note: Console, films: Films, found: Survey, top: int) -> None:
     if films.left_out:
         rows = "; ".join(f"{n:,}: {why}" for why, n in sorted(films.left_out.items(), key=lambda x: -x[1]))
         note.print(f"Rows left out: {rows}", markup=False, highlight=False)
-    table = Table(title="Combinations of findings")
+    table = Table(title="Combinations of findings" + (" over all films" if found.grouped.by else ""))
     for name in ("", "combinations", "short", "never seen"):
         table.add_column(name, justify="right" if name else "left")
     for order, n in found.orders().items():

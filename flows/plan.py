@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,16 +30,14 @@ def draft(
     """
     from cars_core.cohort.ingest import ingest
     from cars_core.coverage.build import draft_plan
+    from cars_core.coverage.policy import check_policy
     from cars_core.vocabulary import load_vocabulary
-    from schemas.errors import BadInput
     from schemas.recipe import load_recipe
     from tasks.job import open_lake, pseudonym_secret, storage_settings
 
     asked = load_recipe(recipe, overrides, lake=lake)
     vocabulary, into = load_vocabulary(asked.vocabulary), open_lake(asked.lake)
-    for name in asked.gaps.findings:  # before films are read for it
-        if name not in vocabulary.names:
-            raise BadInput(f"{recipe}: gaps.findings", name, "one of " + ", ".join(vocabulary.names))
+    check_policy(asked, vocabulary)  # before films are read for it
     into.ensure_writable()
     found = ingest(asked.cohort, seed=asked.seed, vocabulary=vocabulary, lake=into, progress=progress,
                    storage=storage_settings(), secret=pseudonym_secret(asked.cohort))
@@ -56,6 +55,18 @@ def still_open(planned: Planned) -> list[dict[str, Any]]:
     """Gaps that stay short of their count: findings, cell, films still missing, and why."""
     return [{"findings": g["findings"], "cell": g["cell"], "missing": g["deficit"] - g["planned"],
              "reason": g["reason"]} for g in planned.gaps.to_pylist() if g["planned"] < g["deficit"]]
+
+
+def write_edits(planned: Planned, out: Path) -> None:
+    """The plan's rows as a CSV file. Raises BadInput where it cannot be written."""
+    from cars_core.lake.sql import to_text
+    from schemas.errors import BadInput
+
+    columns = ["rank", "edit_id", "image_id", "patient", "operations", "gap", "without", "cell", "cost", "licence"]
+    try:
+        out.write_text(to_text(planned.plan.select(columns), "csv"), encoding="utf-8")
+    except OSError as e:
+        raise BadInput("--out", str(out), f"a file that can be written ({e.strerror})") from e
 
 
 def plan_json(cohort: str, planned: Planned) -> dict[str, Any]:
@@ -80,6 +91,9 @@ def plan_command(
         lake: Annotated[
             str | None, typer.Option("--lake", help="Folder or s3:// address of the lake, instead of the recipe's.")
         ] = None,
+        out: Annotated[
+            Path | None, typer.Option("--out", help="CSV file for the edits, ranked: film, operations, gap, cost.")
+        ] = None,
         json_: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
     ) -> None:
         """Find the gaps of the training films and plan the edits that a build would make. Renders nothing."""
@@ -88,6 +102,9 @@ def plan_command(
                 recipe, set_ or [], lake, progress=lambda done, total: report("films", done, total)
             )
         _print(note, cohort, planned)
+        if out is not None:
+            write_edits(planned, out)
+            note.print(f"Edits: {out}", soft_wrap=True, markup=False, highlight=False)
         if json_:
             print(json.dumps(plan_json(cohort, planned), ensure_ascii=False))
 
@@ -103,7 +120,7 @@ def _print(note: Console, cohort: str, planned: Planned) -> None:
         ("edits planned", f"{s.planned:,}"), ("of them deletions", f"{s.deletions:,}"),
         ("combinations short", f"{s.gaps:,}"), ("that can be filled", f"{s.fillable:,}"),
         ("that the plan closes", f"{s.closed:,}"), ("films filled in", f"{s.filled:,} of {s.missing:,}"),
-        ("edits that as much takes at least", f"{s.bound:,}"), ("cost", f"{s.cost:,.1f}"),
+        ("least that fills as much, without deletions", f"{s.bound:,}"), ("cost", f"{s.cost:,.1f}"),
     ):
         table.add_row(name, value)
     note.print(table)

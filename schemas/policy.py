@@ -49,8 +49,8 @@ class Gaps(Part):
     `patterns`: `positive` counts films that show a combination, whatever else they show; `full` also those that show
     some findings of a combination and not the others.
     `uncertain` says how an uncertain finding is counted: as absent (U-zeros), as present (U-ones), or not at all
-    (`ignore`: a film that leaves a finding of a combination open does not count towards what is expected of it). A
-    finding that is not mentioned counts as absent.
+    (`ignore`: a film that leaves a finding of a combination open is not among those that the combination is expected
+    on). A finding that is not mentioned counts as absent.
     """
 
     findings: Annotated[list[str], Field(min_length=1)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from cars_core import weights
 from cars_core.cohort.sources.open import open_source
+from cars_core.coverage.policy import check_policy
 from cars_core.lake.lake import Lake
 from cars_core.lake.storage import STORAGE_KEYS
 from cars_core.phantom.population import films
@@ -59,9 +60,10 @@ def read_job(recipe: str, overrides: list[str], lake: str | None) -> dict[str, A
     """
     checked = load_recipe(recipe, overrides, lake=lake)
     vocabulary = load_vocabulary(checked.vocabulary)
-    for name in [*checked.gaps.findings, *(f for combination in checked.cohort.withheld for f in combination)]:
+    check_policy(checked, vocabulary)
+    for name in (f for combination in checked.cohort.withheld for f in combination):
         if name not in vocabulary.names:
-            raise BadInput(f"{recipe}: findings", name, "one of " + ", ".join(vocabulary.names))
+            raise BadInput(f"{recipe}: cohort.withheld", name, "one of " + ", ".join(vocabulary.names))
     for source in checked.cohort.sources:
         if source.source != "phantom" and not source.root:
             raise BadInput(f"{recipe}: cohort.root of {source.name}", "nothing",

@@ -11,6 +11,7 @@ from cars_core.anatomy.segment import load_segmenter
 from cars_core.cohort.ingest import split_rows
 from cars_core.coverage.gaps import find_gaps, group_training
 from cars_core.coverage.plan import Planned, plan_edits
+from cars_core.coverage.planning.draw import SEVERITY, load_presentation
 from cars_core.coverage.plausible import training_plausibility
 from cars_core.coverage.reference import load_reference
 from cars_core.digest import digest
@@ -27,6 +28,7 @@ CODE = "build-2"
 
 def build_digest(recipe: Recipe, cohort: str, vocabulary: Vocabulary, *, editor: Denoiser, segmenter: str) -> str:
     """Names a build by all that decides its samples (not where the lake is, nor how it is scheduled)."""
+    drawn = load_presentation()
     return digest(
         [
             CODE,
@@ -39,7 +41,12 @@ def build_digest(recipe: Recipe, cohort: str, vocabulary: Vocabulary, *, editor:
             recipe.gates.model_dump(),
             render_key(recipe.editor, editor=editor.digest, segmenter=segmenter),
             {kind: sorted(names) for kind, names in editor.offers.items()},
-            [[f.name, list(f.parents), f.outline, f.sided, sorted(f.excludes)] for f in vocabulary.findings],
+            [
+                [f.name, list(f.parents), f.outline, f.sided, sorted(f.excludes), {k: sorted(v) for k, v in
+                                                                                   f.aliases.items()}]
+                for f in vocabulary.findings
+            ],
+            [SEVERITY, {k: list(v) for k, v in drawn.sides.items()}, {k: list(v) for k, v in drawn.degrees.items()}],
         ],
         length=16,
     )

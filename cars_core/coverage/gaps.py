@@ -222,7 +222,8 @@ def _needed(settings: Gaps, cells: Cells, patterns: Patterns, vocabulary: Vocabu
     if settings.target is not None:
         target = load_reference(settings.target, vocabulary=vocabulary)
         for i, (gap, without) in enumerate(zip(patterns.gap.tolist(), patterns.without.tolist(), strict=True)):
-            if share := target.share(gap, without):
+            # A target that says nothing of a finding is not to be read as saying that it is absent.
+            if not (gap | without) & ~target.known and (share := target.share(gap, without)):
                 ask(share, i)
     return needed
 

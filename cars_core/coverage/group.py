@@ -67,7 +67,7 @@ class Grouped:
         A value is in as many cells as there are choices of the others.
         """
         places = range(len(self.by))
-        for size in range(len(self.by) + 1):
+        for size in range(len(places) + 1):
             for chosen in combinations(places, size):
                 for values in product(*(range(len(self.levels[a])) for a in chosen)):
                     inside = np.ones(len(self.films), bool)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cars_core.coverage.reference import load_reference
@@ -148,11 +149,20 @@ class Plausibility:
         return f"never seen on a real film: {' + '.join(self._vocabulary.unpack(gap))} ({looked})"
 
 
+def held_apart(settings: Plausible, sources: Collection[str]) -> Plausible:
+    """The rule without ChestX-ray14's table where films of that set are among those judged.
+
+    The table counts all its films, so it would tell what is on films of patients held out for validation and test.
+    """
+    return settings.model_copy(update={"reference": None}) if settings.reference in sources else settings
+
+
 def training_plausibility(train: pa.Table, settings: Gaps, *, vocabulary: Vocabulary) -> Plausibility:
-    """What may be made of training films, int64 columns `present`, `uncertain`: real are their own findings' sets."""
+    """What may be made of training films (rows of COHORT): real are the sets of findings that they show."""
     present, unsure = (train[c].to_numpy() for c in ("present", "uncertain"))
     real = np.unique(present | unsure if settings.uncertain == "present" else present)
-    return Plausibility(settings.plausible, real=real, vocabulary=vocabulary, findings=settings.findings)
+    rule = held_apart(settings.plausible, pc.unique(train["source"]).to_pylist())
+    return Plausibility(rule, real=real, vocabulary=vocabulary, findings=settings.findings)
 
 
 class _Supersets:

@@ -12,7 +12,7 @@ import pyarrow.dataset as pds
 
 from cars_core.coverage.gaps import all_counts, of_their_own, rank_gaps
 from cars_core.coverage.group import Grouped, group_films
-from cars_core.coverage.plausible import Plausibility
+from cars_core.coverage.plausible import Plausibility, held_apart
 from cars_core.coverage.uncovered import uncovered
 from cars_core.vocabulary import Vocabulary
 from schemas.errors import BadInput
@@ -87,7 +87,8 @@ def survey(films: pa.Table | pds.Dataset, settings: Gaps, *, vocabulary: Vocabul
     """
     grouped = group_films(films, mask=vocabulary.mask(settings.findings), by=settings.by)
     real = np.unique(grouped.positive(settings.uncertain))
-    plausible = Plausibility(settings.plausible, real=real, vocabulary=vocabulary, findings=settings.findings)
+    rule = held_apart(settings.plausible, _sources(films))
+    plausible = Plausibility(rule, real=real, vocabulary=vocabulary, findings=settings.findings)
     counts = all_counts(grouped, settings, vocabulary=vocabulary, plausible=plausible)
     vectors = np.unique(np.stack([grouped.present, grouped.absent, grouped.uncertain]), axis=1)
     return Survey(
@@ -96,6 +97,13 @@ def survey(films: pa.Table | pds.Dataset, settings: Gaps, *, vocabulary: Vocabul
                   level=settings.order if level is None else level, uncertain=settings.uncertain,
                   vocabulary=vocabulary, plausible=plausible),
         settings, vocabulary)
+
+
+def _sources(films: pa.Table | pds.Dataset) -> list[str]:
+    if "source" not in films.schema.names:
+        return []
+    column = films if isinstance(films, pa.Table) else films.to_table(columns=["source"])
+    return list(pc.unique(column["source"]).to_pylist())
 
 
 def _gap(row: dict[str, Any]) -> dict[str, Any]:

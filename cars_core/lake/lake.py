@@ -164,7 +164,15 @@ class Lake:
         return self.snapshot(table, delta)
 
     def snapshot(self, table: str, delta: DeltaTable) -> pds.Dataset:
-        """The rows of the version `delta` holds of a table."""
+        """The rows of the version `delta` holds of a table.
+
+        Raises:
+            BadInput: the table was written by another version of this software, with other columns.
+        """
+        there = {field.name for field in delta.schema().fields}
+        if missing := [name for name in _schema(table).names if name not in there]:
+            raise BadInput(f"lake {self.uri}: table {table}", f"no column {missing[0]}",
+                           "a lake of this version of cars; build into another place")
         return delta.to_pyarrow_dataset(filesystem=self._storage.arrow(f"tables/{table}"))
 
     def delta_table(self, table: str) -> DeltaTable:

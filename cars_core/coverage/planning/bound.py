@@ -15,6 +15,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _ROUNDS = 60    # of the search for better prices; the bound holds after any of them
+_WORK = 10**8   # rounds times the square of the gaps: a round over 13,000 gaps takes seconds
 _AT_ONCE = 300  # edits taken in a round, of as many films and as many sets of gaps
 _NEAR = 0.999   # of the optimum: what is gained beyond is not worth the search
 _SHORT = 1000.0  # price of leaving a gap one film short, in edits: more than any edit is worth
@@ -49,8 +50,9 @@ def lower_bound(fills: Ragged, reached: Ints, *, sets: Ints, kinds: Ints, supply
     needed, stock = reached[gaps].astype(float), supply.astype(float)
     binding = supply < reached.sum()  # no plan needs more edits than that
     chosen = _best(kept.sizes[sets].astype(float), sets, kinds)
-    best = 0.0
-    for _ in range(_ROUNDS):
+    # Each edit fills a gap once at most, and no more gaps than the best edit does.
+    best = max(float(needed.max()), float(needed.sum()) / max(1, int(kept.sizes.max())))
+    for _ in range(max(2, min(_ROUNDS, _WORK // len(gaps) ** 2))):
         of, limited = _limits(kinds[chosen], binding)
         total, price, rent = _prices(holds[sets[chosen]], of, needed, stock[limited])
         dues = np.zeros(len(supply))

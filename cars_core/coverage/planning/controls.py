@@ -77,7 +77,7 @@ def at_random(problem: Problem) -> Edits:
         target, legal = edited(before, insert, delete, problem.vocabulary)
         fine &= legal & free[film]
         if problem.plausible is not None:
-            fine[fine] = problem.plausible.films(target.present[fine])
+            fine[fine] = problem.plausible.films(target.positive[fine])
         kept = [i for i in np.flatnonzero(fine).tolist()
                 if _within(film_used, patient_used, int(film[i]), int(films.patient[film[i]]), problem)]
         at = np.array(kept[:settings.max_edits - count], np.int64)

@@ -113,7 +113,7 @@ class Deletions:
             target, legal = edited(vectors_at(vectors, fits), np.zeros_like(fits), np.full(len(fits), mask, np.int64),
                                    vocabulary)
             if plausible is not None:
-                legal[legal] = plausible.films(target.present[legal])
+                legal[legal] = plausible.films(target.positive[legal])
             found.append((fits[legal], np.full(int(legal.sum()), i, np.int64), target.positive[legal],
                           target.block[legal]))
         if not found:

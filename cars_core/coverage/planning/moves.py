@@ -248,7 +248,7 @@ def _useful(films: Films, wanted: Wanted, acts: list[Act], vocabulary: Vocabular
         delete = np.array([a.delete for a in acts], np.int64)[act]
         target, legal = edited(source, insert, delete, vocabulary)
         if plausible is not None:
-            legal[legal] = plausible.films(target.present[legal])
+            legal[legal] = plausible.films(target.positive[legal])
         places = np.flatnonzero(legal)
         patterns = wanted.shown(vectors_at(source, places), vectors_at(target, places))
         some = np.flatnonzero(patterns.sizes)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cars_core.coverage import plausible as module
-from cars_core.coverage.plausible import Plausibility, impossible, training_plausibility
+from cars_core.coverage.plausible import Plausibility, held_apart, impossible, training_plausibility
 from cars_core.coverage.reference import load_reference
 from cars_core.vocabulary import Finding, Vocabulary, load_vocabulary
 from schemas.errors import BadInput
@@ -225,8 +225,18 @@ def test_a_pacemaker_does_not_stand_in_the_way_of_findings_it_says_nothing_of() 
 
 def test_an_uncertain_finding_speaks_for_a_combination_where_the_policy_counts_it() -> None:
     mass, edema = VOCABULARY.mask(["mass"]), VOCABULARY.mask(["edema"])
-    films = pa.table({"present": [mass], "uncertain": [edema]})
+    films = pa.table({"present": [mass], "uncertain": [edema], "source": ["phantom"]})
     for policy, seen in (("absent", False), ("ignore", False), ("present", True)):
         settings = Gaps(findings=["mass", "edema"], uncertain=policy, plausible=Plausible(reference=None))
         found = training_plausibility(films, settings, vocabulary=VOCABULARY)
         assert found.films(np.array([mass | edema])).tolist() == [seen]
+
+
+def test_a_table_that_counts_held_out_patients_does_not_say_what_is_seen() -> None:
+    """Else the labels of this cohort's validation and test films would decide which edits are planned."""
+    rare = VOCABULARY.mask(["cardiomegaly", "emphysema", "fibrosis"])
+    settings = Gaps(findings=["cardiomegaly", "emphysema", "fibrosis"])
+    for source, seen in (("phantom", True), ("mimic", True), ("nih", False)):
+        films = pa.table({"present": [0], "uncertain": [0], "source": [source]})
+        assert training_plausibility(films, settings, vocabulary=VOCABULARY).films(np.array([rare])).tolist() == [seen]
+    assert held_apart(Plausible(reference="own.csv"), ["nih"]).reference == "own.csv"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from lake_rows import append_in_process, publish, race, renders, samples
 from pyarrow.fs import PyFileSystem, SubTreeFileSystem
 
@@ -147,3 +147,11 @@ def test_reading_a_table_never_calls_back_into_python(lake: Lake) -> None:
     while isinstance(files, SubTreeFileSystem):
         files = files.base_fs
     assert not isinstance(files, PyFileSystem)
+
+
+def test_a_lake_of_another_version_is_refused_by_the_column_it_lacks(lake: Lake) -> None:
+    """Half an answer from old tables, or a traceback, would leave nobody the wiser."""
+    old = RENDERS.remove(RENDERS.get_field_index("stack"))
+    write_deltalake(f"{lake.uri}/tables/renders", old.empty_table())
+    with pytest.raises(BadInput, match="table renders: got no column stack; expected a lake of this version"):
+        lake.read("renders")
