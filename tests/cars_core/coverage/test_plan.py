@@ -14,13 +14,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cars_core.coverage.gaps import find_gaps, group_training
 from cars_core.coverage.plan import plan_edits
 from cars_core.coverage.planning.targets import stated_by, target_vector
+from cars_core.coverage.plausible import training_plausibility
 from cars_core.digest import digest
 from cars_core.vectors import Vector
 from cars_core.vocabulary import Finding, Vocabulary, load_vocabulary
 from schemas.errors import BadInput
-from schemas.policy import Plan, Plausible
+from schemas.policy import Gaps, Plan, Plausible
 
 V = load_vocabulary()
 NAMES = ["atelectasis", "effusion", "nodule", "mass", "pneumothorax"]
@@ -464,3 +466,20 @@ def test_large_cohorts_fill_all_pairs(cohorts: Any) -> None:
     assert all(g["planned"] >= g["deficit"] for g in gaps)
     assert made.summary.planned - made.summary.deletions <= 1.3 * made.summary.bound
     assert pc.sum(made.gaps["deficit"]).as_py() == made.summary.filled
+
+
+def test_a_denied_combination_is_not_made_of_a_finding_that_only_counts_as_present() -> None:
+    nodule, n = V.mask(["nodule"]), 5
+    films = pa.table({"record": [f"r{i}" for i in range(n)], "patient": [f"p{i}" for i in range(n)],
+                      "source": ["phantom"] * n, "present": [0] * n, "absent": [0] * n, "uncertain": [nodule] * n})
+    policy = Gaps(findings=["effusion", "nodule"], order=1, min_count=3, uncertain="present",
+                  plausible=Plausible(rule="any", deny=[["effusion", "nodule"]]))
+    plausible = training_plausibility(films, policy, vocabulary=V)
+    gaps = find_gaps(group_training(films, policy, vocabulary=V), policy, vocabulary=V,
+                     plausible=plausible)
+    both = frozenset({"effusion", "nodule"})
+    made = plan_edits(films, gaps, Plan(deletions=0), offered={"insert": both, "delete": both}, vocabulary=V,
+                      seed=1, build="b", render_key="k", editor="e", segmenter="s", uncertain="present",
+                      plausible=plausible)
+    assert made.plan.num_rows == 0
+    assert "never to be made" in made.gaps["reason"][0].as_py()
